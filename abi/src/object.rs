@@ -1,0 +1,327 @@
+//! Kinds of kernel objects, rights, and the methods that each kind answers to.
+//!
+//! A method is called by sending its number as the label. Arguments are the message words; "pass" is the one
+//! capability that travels along; "receive" is the caller's receive slot. The answer's label is 0 or an
+//! [`Error`](crate::Error), and its words are the results.
+
+use crate::Error;
+
+/// The kinds of capabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// An empty slot.
+    Empty = 0,
+    /// A run of physical memory that can be retyped.
+    Untyped = 1,
+    /// Contiguous pages that can be mapped.
+    Frame = 2,
+    /// One intermediate page-table level.
+    PageTable = 3,
+    /// A root page table.
+    AddressSpace = 4,
+    /// An array of capability slots.
+    CapTable = 5,
+    /// A thread of execution.
+    Thread = 6,
+    /// Where messages meet.
+    Endpoint = 7,
+    /// The right to answer one call, once at a time.
+    Reply = 8,
+    /// A word of signal bits.
+    Notification = 9,
+    /// The right to one interrupt line.
+    Interrupt = 11,
+    /// The right to a range of I/O ports (x86-64).
+    IoPort = 12,
+    /// The right to make Interrupt capabilities.
+    InterruptControl = 13,
+    /// The right to make IoPort capabilities.
+    IoPortControl = 14,
+    /// The right to place threads on one core.
+    SchedControl = 15,
+    /// The kernel's console, counters, and power switch.
+    Debug = 16,
+}
+
+impl Kind {
+    /// Every kind a capability can have.
+    pub const ALL: [Kind; 15] = [
+        Kind::Untyped,
+        Kind::Frame,
+        Kind::PageTable,
+        Kind::AddressSpace,
+        Kind::CapTable,
+        Kind::Thread,
+        Kind::Endpoint,
+        Kind::Reply,
+        Kind::Notification,
+        Kind::Interrupt,
+        Kind::IoPort,
+        Kind::InterruptControl,
+        Kind::IoPortControl,
+        Kind::SchedControl,
+        Kind::Debug,
+    ];
+
+    /// The kind's name, as the documentation spells it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Empty => "Empty",
+            Kind::Untyped => "Untyped",
+            Kind::Frame => "Frame",
+            Kind::PageTable => "PageTable",
+            Kind::AddressSpace => "AddressSpace",
+            Kind::CapTable => "CapTable",
+            Kind::Thread => "Thread",
+            Kind::Endpoint => "Endpoint",
+            Kind::Reply => "Reply",
+            Kind::Notification => "Notification",
+            Kind::Interrupt => "Interrupt",
+            Kind::IoPort => "IoPort",
+            Kind::InterruptControl => "InterruptControl",
+            Kind::IoPortControl => "IoPortControl",
+            Kind::SchedControl => "SchedControl",
+            Kind::Debug => "Debug",
+        }
+    }
+}
+
+impl TryFrom<u64> for Kind {
+    type Error = Error;
+
+    fn try_from(number: u64) -> Result<Self, Error> {
+        Ok(match number {
+            0 => Kind::Empty,
+            1 => Kind::Untyped,
+            2 => Kind::Frame,
+            3 => Kind::PageTable,
+            4 => Kind::AddressSpace,
+            5 => Kind::CapTable,
+            6 => Kind::Thread,
+            7 => Kind::Endpoint,
+            8 => Kind::Reply,
+            9 => Kind::Notification,
+            11 => Kind::Interrupt,
+            12 => Kind::IoPort,
+            13 => Kind::InterruptControl,
+            14 => Kind::IoPortControl,
+            15 => Kind::SchedControl,
+            16 => Kind::Debug,
+            _ => return Err(Error::InvalidArgument),
+        })
+    }
+}
+
+/// What a capability allows. Copies can have fewer rights, never more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rights(pub u8);
+
+impl Rights {
+    /// Nothing.
+    pub const NONE: Rights = Rights(0);
+    /// Read a Frame; receive from an Endpoint; wait on a Notification; look into a CapTable; read a Thread.
+    pub const READ: Rights = Rights(1);
+    /// Write a Frame; send to an Endpoint; signal a Notification; change any other object.
+    pub const WRITE: Rights = Rights(2);
+    /// Pass capabilities along in messages to an Endpoint.
+    pub const GRANT: Rights = Rights(4);
+    /// Map a Frame executable.
+    pub const EXECUTE: Rights = Rights(8);
+    /// Everything.
+    pub const ALL: Rights = Rights(15);
+
+    /// Whether all of `other` is in `self`.
+    pub const fn contains(self, other: Rights) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// What both have.
+    pub const fn intersection(self, other: Rights) -> Rights {
+        Rights(self.0 & other.0)
+    }
+
+    /// What either has.
+    pub const fn union(self, other: Rights) -> Rights {
+        Rights(self.0 | other.0)
+    }
+}
+
+macro_rules! methods {
+    ($($(#[$doc:meta])* $kind:ident . $name:ident = $number:literal;)*) => {
+        /// Every method of every kernel object. The number is the label to send: the kind in bits 8..16, so a method
+        /// of another kind is never taken for one of this.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u16)]
+        pub enum Method {
+            $($(#[$doc])* $name = (Kind::$kind as u16) << 8 | $number,)*
+        }
+
+        impl Method {
+            /// Every method.
+            pub const ALL: &'static [Method] = &[$(Method::$name),*];
+
+            /// The kind of object that answers to this method.
+            pub const fn kind(self) -> Kind {
+                match self {
+                    $(Method::$name => Kind::$kind,)*
+                }
+            }
+
+            /// The label that calls it.
+            pub const fn label(self) -> u64 {
+                self as u64
+            }
+        }
+
+        impl TryFrom<u64> for Method {
+            type Error = Error;
+
+            fn try_from(label: u64) -> Result<Self, Error> {
+                $(if label == Method::$name as u64 { return Ok(Method::$name); })*
+                Err(Error::InvalidMethod)
+            }
+        }
+    };
+}
+
+methods! {
+    /// Makes objects in this memory. Words: kind; size (pages for Untyped and Frame, slots for CapTable, else 0);
+    /// count; position (pages from the start; device memory only). Receive: slot of the first new capability, the
+    /// others follow. New memory is clear; clearing goes in bounded steps, so the answer may be `Again`.
+    Untyped.UntypedRetype = 1;
+    /// Words out: physical address; pages; pages used; 1 if device memory.
+    Untyped.UntypedInfo = 2;
+
+    /// Maps the Frame. Words: virtual address; rights (as [`Rights`]: read, write, execute, never the last two
+    /// together); 1 for uncached. Pass: the AddressSpace.
+    Frame.FrameMap = 1;
+    /// Takes the mapping away, on every core.
+    Frame.FrameUnmap = 2;
+    /// Words out: physical address; pages; virtual address where mapped, or 0.
+    Frame.FrameInfo = 3;
+
+    /// Puts the table into an AddressSpace. Words: any virtual address it shall cover; its level (1 holds pages, 2
+    /// holds level-1 tables, and so on). Pass: the AddressSpace.
+    PageTable.PageTableMap = 1;
+    /// Takes the table, with all it maps, out of its AddressSpace.
+    PageTable.PageTableUnmap = 2;
+
+    /// Words out: levels of page tables; first address past user space.
+    AddressSpace.AddressSpaceInfo = 1;
+
+    /// Copies the passed capability. Words: slot in this table; rights to keep (as [`Rights`]). The badge stays.
+    CapTable.CapTableCopy = 1;
+    /// Copies the passed capability and gives it a badge (Endpoint and Notification, while the badge is 0). Words:
+    /// slot in this table; rights to keep; badge.
+    CapTable.CapTableMint = 2;
+    /// Moves the passed capability. Words: slot in this table.
+    CapTable.CapTableMove = 3;
+    /// Deletes one capability; what was derived from it stays. Words: slot in this table. A large object ends in
+    /// steps: `Again`. `Busy` if more than 64 capabilities stem from it and a newer one from its parent: revoke first.
+    CapTable.CapTableDelete = 4;
+    /// Deletes all that was derived from a capability. Words: slot in this table. `Again` until nothing is left.
+    CapTable.CapTableRevoke = 5;
+    /// Words: slot in this table. Words out: kind; rights; badge; size (as for retype); 1 if it is mapped or bound.
+    CapTable.CapTableLook = 6;
+    /// Words out: number of slots.
+    CapTable.CapTableInfo = 7;
+
+    /// Gives the thread its capability table. Pass: the CapTable.
+    Thread.ThreadSetTable = 1;
+    /// Gives the thread its address space. Pass: the AddressSpace.
+    Thread.ThreadSetSpace = 2;
+    /// Says where its faults go. Pass: an Endpoint with its badge (write and grant), or none to have it stop.
+    Thread.ThreadSetFaultEndpoint = 3;
+    /// Binds a Notification, so that receiving on any Endpoint also takes its signals. Pass: the Notification (read),
+    /// or none to unbind.
+    Thread.ThreadBind = 4;
+    /// Words: priority (0 to 255); ceiling that the thread may itself give. Neither above the caller's ceiling.
+    Thread.ThreadSetPriority = 5;
+    /// Moves the thread to a core. Pass: the core's SchedControl.
+    Thread.ThreadSetCore = 6;
+    /// Starts a stopped thread afresh. Words: program counter; stack pointer; thread pointer; argument, which the
+    /// thread finds in word 0; a second argument, which it finds in word 1.
+    Thread.ThreadStart = 7;
+    /// Stops the thread; a wait is called off.
+    Thread.ThreadSuspend = 8;
+    /// Lets a suspended thread go on where it stopped.
+    Thread.ThreadResume = 9;
+    /// Words out: state (as [`ThreadState`]); priority; core; CPU time in ns; program counter; stack pointer; frame
+    /// pointer; ceiling.
+    Thread.ThreadInfo = 10;
+
+    /// Connects the interrupt to a Notification. Pass: the Notification (write), whose badge will be signalled. Unmasks
+    /// the line.
+    Interrupt.InterruptBind = 1;
+    /// The driver is done: the line may interrupt again.
+    Interrupt.InterruptAck = 2;
+    /// Disconnects and masks the line.
+    Interrupt.InterruptUnbind = 3;
+
+    /// Words: port; size in bytes (1, 2, 4). Words out: value.
+    IoPort.IoPortIn = 1;
+    /// Words: port; size in bytes (1, 2, 4); value.
+    IoPort.IoPortOut = 2;
+
+    /// Makes the capability for a line. Words: line; 1 if level-triggered; 1 if active low. Receive: its slot.
+    InterruptControl.InterruptControlGet = 1;
+    /// Makes the capability for a range. Words: first port; last port. Receive: its slot.
+    IoPortControl.IoPortControlGet = 1;
+    /// Words out: the core; CPU time spent idle, in ns; threads ready; context switches so far.
+    SchedControl.SchedControlInfo = 1;
+
+    /// Writes to the kernel's console. Words: number of bytes (at most 56); the bytes.
+    Debug.DebugWrite = 1;
+    /// Words: 0 to power off, 1 to reboot. Does not come back; `Unsupported` where the machine can't.
+    Debug.DebugReset = 2;
+    /// Words out: system calls; interrupts; faults; context switches; inter-core kicks; TLB shootdowns; pages of
+    /// memory; pages the kernel keeps for itself.
+    Debug.DebugCounters = 3;
+}
+
+/// What a thread is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ThreadState {
+    /// Not started, or suspended.
+    Stopped = 0,
+    /// Ready to run, or running.
+    Ready = 1,
+    /// Waits for somebody to take its message.
+    Sending = 2,
+    /// Waits for the answer to its call.
+    Calling = 3,
+    /// Waits for a message or a signal.
+    Receiving = 4,
+    /// Waits for its fault handler.
+    Faulted = 5,
+}
+
+impl ThreadState {
+    /// The state with this number; an unknown one reads as stopped.
+    pub const fn from_number(number: u64) -> Self {
+        match number {
+            1 => ThreadState::Ready,
+            2 => ThreadState::Sending,
+            3 => ThreadState::Calling,
+            4 => ThreadState::Receiving,
+            5 => ThreadState::Faulted,
+            _ => ThreadState::Stopped,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_label_reads_back_and_names_its_kind() {
+        for &method in Method::ALL {
+            assert_eq!(Method::try_from(method.label()), Ok(method));
+            assert_eq!(Kind::try_from(method.label() >> 8), Ok(method.kind()));
+        }
+        assert_eq!(Method::try_from(0), Err(Error::InvalidMethod));
+    }
+}

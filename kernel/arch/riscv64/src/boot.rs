@@ -1,0 +1,320 @@
+//! From the first line of Rust to the first thread.
+//!
+//! 1. [`boot_early`], on the boot stack and the early translation: reads the devicetree, decides what memory is whose,
+//!    and builds the kernel's page tables.
+//! 2. [`boot_late`], on the boot hart's own stack and those tables: starts the other harts, has the core build the root
+//!    server, and runs.
+
+use core::slice;
+
+use anos_abi::boot::{PAYLOAD_ALIGN, PAYLOAD_MAGIC, PayloadHeader};
+use anos_abi::{MAX_CORES, PAGE_SIZE};
+use anos_core::boot::{Found, Run};
+use anos_machine::{CoreId, Memory, PageRecord};
+
+use crate::description::{Description, Unusable};
+use crate::devicetree::{self, Devicetree};
+use crate::entry::{self, Image};
+use crate::hart::{self, Hart, STACK_BYTES};
+use crate::machine::{KERNEL, PLATFORM, Platform, Port};
+use crate::once::SetOnce;
+use crate::paging::{self, KERNEL_DATA, KERNEL_RODATA, KERNEL_TEXT, Mode, Table, Tables};
+use crate::plic::Plic;
+use crate::report::boot_error;
+use crate::runs::{self, RunList};
+use crate::time::Frequency;
+use crate::{console, csr, harts, to_usize};
+
+/// A devicetree longer than this is taken for a broken one.
+const MAX_DEVICETREE_BYTES: usize = 2 << 20;
+const TOO_LITTLE_MEMORY: &str = anos_core::boot::BootError::TooLittleMemory.text();
+const TOO_MANY_RUNS: &str = "the devicetree has more runs of memory than the kernel can list";
+
+/// What [`boot_early`] hands to [`boot_late`].
+#[derive(Debug)]
+struct Plan {
+    description: Description,
+    /// Memory that is nobody's.
+    free: RunList,
+    payload: Run,
+    devicetree: Run,
+    /// Physical address of the first page with a record, number of such pages, physical address of the records.
+    records: (u64, u64, u64),
+    /// What to subtract from a virtual address in the image for its physical one.
+    load_offset: u64,
+}
+
+const NOWHERE: Run = Run { address: 0, bytes: 0 };
+
+static PLAN: SetOnce<Plan> = SetOnce::new(Plan {
+    description: Description::empty(),
+    free: RunList::new(),
+    payload: NOWHERE,
+    devicetree: NOWHERE,
+    records: (0, 0, 0),
+    load_offset: 0,
+});
+
+/// Memory through the early direct map, and pages for tables.
+struct Early<'a> {
+    free: &'a mut RunList,
+}
+
+impl Early<'_> {
+    fn address(physical: u64) -> usize {
+        to_usize(Mode::Sv39.window().wrapping_add(physical))
+    }
+
+    /// Takes memory and fills it with zeros.
+    fn take(&mut self, bytes: u64) -> u64 {
+        let Some(address) = self.free.take(bytes) else { boot_error(TOO_LITTLE_MEMORY) };
+        let start = Early::address(address) as *mut u8;
+        // SAFETY: free memory, which is now ours alone, in the early direct map.
+        unsafe { start.write_bytes(0, to_usize(bytes)) };
+        address
+    }
+}
+
+impl Tables for Early<'_> {
+    fn allocate(&mut self) -> Option<u64> {
+        Some(self.take(PAGE_SIZE))
+    }
+
+    fn at(&mut self, address: u64) -> &mut Table {
+        let table = Early::address(address) as *mut Table;
+        // SAFETY: a page that `allocate` gave, and the borrow of `self` keeps this the only reference.
+        unsafe { &mut *table }
+    }
+}
+
+/// The boot hart, on the early translation.
+///
+/// # Safety
+/// Called by `entry.rs` alone.
+pub unsafe extern "C" fn boot_early(hart_id: u64, devicetree: u64, load_address: u64) -> ! {
+    let image = entry::image();
+    let block = hart::this();
+    // SAFETY: this hart's own block, which nobody else uses.
+    let hart = unsafe { &mut *block };
+    hart.hart_id = hart_id;
+    hart.stack_bottom = image.boot_stack;
+    hart.stack_top = image.boot_stack + entry::BOOT_STACK_BYTES as u64;
+    console::initialise();
+
+    let blob = blob(devicetree);
+    let description = match Devicetree::new(blob).map_err(Unusable::from).and_then(|t| Description::read(&t, hart_id)) {
+        Ok(description) => description,
+        Err(Unusable::Malformed) => boot_error("the devicetree is malformed"),
+        Err(Unusable::TooManyRuns) => boot_error(TOO_MANY_RUNS),
+        Err(Unusable::NoBootHart) => boot_error("the devicetree does not list the hart that boots"),
+    };
+    let Some(frequency) = Frequency::new(description.frequency) else {
+        boot_error("the devicetree does not say how fast the clock ticks")
+    };
+    let load_offset = image.start.wrapping_sub(load_address);
+    let mode = choose_mode(&description, image.early_root.wrapping_sub(load_offset));
+    let place = Run { address: devicetree, bytes: blob.len() as u64 };
+    let kernel = Run { address: load_address, bytes: image.end - image.start };
+    let (plan, root) = match lay_out(description, mode, &image, kernel, (place, blob)) {
+        Ok(done) => done,
+        Err(runs::Full) => boot_error(TOO_MANY_RUNS),
+    };
+    let controller = &plan.description.controller;
+    // SAFETY: the early direct map shows all devices.
+    let plic = unsafe { Plic::new(controller, Mode::Sv39.window()) };
+    // SAFETY: `lay_out` mapped the registers in the final direct map's place.
+    let plic = unsafe { plic.at(controller, mode.window()) };
+    let platform = Platform { mode, root, frequency, counter_start: csr::time(), sstc: plan.description.sstc, plic };
+    hart.prepare(CoreId::BOOT, hart_id, &platform);
+    // SAFETY: nobody has looked at it, and no other hart runs.
+    unsafe { PLATFORM.set(platform) };
+    // SAFETY: as above.
+    unsafe { PLAN.set(plan) };
+    // SAFETY: prepared just now; what lived in this function is not used any more.
+    unsafe { entry::adopt(block) }
+}
+
+/// The devicetree's bytes, at a physical address, through the early direct map.
+fn blob(address: u64) -> &'static [u8] {
+    const MALFORMED: &str = "the firmware passes no devicetree";
+    if address == 0 || !address.is_multiple_of(8) || address >= Mode::Sv39.window_bytes() - (1 << 30) {
+        boot_error(MALFORMED);
+    }
+    let start = Early::address(address) as *const u8;
+    // SAFETY: the firmware says that a devicetree is here, so at least its header is; nobody writes to it.
+    let header = unsafe { slice::from_raw_parts(start, devicetree::HEADER_BYTES) };
+    match devicetree::total_bytes(header) {
+        // SAFETY: as above, for as long as the header says.
+        Ok(bytes) if bytes <= MAX_DEVICETREE_BYTES => unsafe { slice::from_raw_parts(start, bytes) },
+        _ => boot_error(MALFORMED),
+    }
+}
+
+/// Sv48 if the devicetree says so, the hart accepts it, and the command line doesn't forbid it.
+fn choose_mode(description: &Description, early_root: u64) -> Mode {
+    let forbidden = description.command_line().split(|&byte| byte == b' ').any(|word| word == b"paging=sv39");
+    if description.mode == Mode::Sv39 || forbidden {
+        return Mode::Sv39;
+    }
+    // A root for Sv48 whose last entry is the early root: the addresses in use, all of them in the last 512 GiB, mean
+    // the same in both. A hart without Sv48 ignores the write.
+    let page = Early::address(early_root) as *mut u64;
+    // SAFETY: entry 511 of the early root table, which maps nothing so far: nothing translates through it.
+    let last = unsafe { page.add(511) };
+    // SAFETY: as above. The early root becomes its own first level.
+    unsafe { last.write(paging::table(early_root)) };
+    let before = csr::translation();
+    let wanted = Mode::Sv48.satp(early_root);
+    // SAFETY: see above: all that is mapped now stays as it is.
+    unsafe { csr::set_translation(wanted) };
+    let accepted = csr::translation() == wanted;
+    // SAFETY: back to what was.
+    unsafe { csr::set_translation(before) };
+    if accepted { Mode::Sv48 } else { Mode::Sv39 }
+}
+
+/// Decides what memory is whose, and builds the kernel's page tables. Gives the plan and the root table.
+fn lay_out(
+    description: Description,
+    mode: Mode,
+    image: &Image,
+    kernel: Run,
+    (place, blob): (Run, &[u8]),
+) -> Result<(Plan, u64), runs::Full> {
+    let window_end = mode.window_bytes().min(Mode::Sv39.window_bytes());
+    let mut ram = description.ram;
+    let mut free = description.free;
+    for list in [&mut ram, &mut free] {
+        list.subtract(Run { address: window_end, bytes: u64::MAX - window_end })?;
+    }
+    free.subtract(kernel)?;
+    let visible = free;
+    let payload = payload(runs::end_of(kernel), &free);
+    free.subtract(payload)?;
+    // What the devicetree takes up becomes free once it is copied.
+    let with_devicetree = free;
+    free.subtract(place)?;
+
+    let (Some(first), Some(last)) = (ram.as_slice().first(), ram.as_slice().last()) else {
+        boot_error("the devicetree shows no memory")
+    };
+    let (start, pages) = (first.address, (runs::end_of(*last) - first.address) / PAGE_SIZE);
+    let mut early = Early { free: &mut free };
+    let records = early.take(pages * size_of::<PageRecord>() as u64);
+    let copy = Run { address: early.take(place.bytes), bytes: place.bytes.next_multiple_of(PAGE_SIZE) };
+    let target = Early::address(copy.address) as *mut u8;
+    // SAFETY: as many bytes as were just taken, apart from the original, which isn't free.
+    unsafe { target.copy_from_nonoverlapping(blob.as_ptr(), blob.len()) };
+
+    let root = early.take(PAGE_SIZE);
+    let segments = [
+        (image.start, image.text_end, KERNEL_TEXT),
+        (image.text_end, image.rodata_end, KERNEL_RODATA),
+        (image.rodata_end, image.end, KERNEL_DATA),
+    ];
+    let mut map = |virtual_address: u64, run: Run, bits: u64| {
+        if paging::map(&mut early, mode, root, virtual_address, run.address, run.bytes, bits).is_err() {
+            boot_error(TOO_LITTLE_MEMORY);
+        }
+    };
+    for (from, to, bits) in segments {
+        map(from, Run { address: kernel.address + (from - image.start), bytes: to - from }, bits);
+    }
+    for &run in visible.as_slice() {
+        map(mode.window().wrapping_add(run.address), run, KERNEL_DATA);
+    }
+    let registers = Run { bytes: Plic::registers(&description.controller), ..description.controller.registers };
+    map(mode.window().wrapping_add(registers.address), registers, KERNEL_DATA);
+    map_stacks(&mut early, mode, root, description.processors().len());
+
+    for run in with_devicetree.as_slice() {
+        let from = run.address.max(place.address & !(PAGE_SIZE - 1));
+        let to = runs::end_of(*run).min(runs::end_of(place).next_multiple_of(PAGE_SIZE));
+        free.add(Run { address: from, bytes: to.saturating_sub(from) })?;
+    }
+    let load_offset = image.start - kernel.address;
+    Ok((Plan { description, free, payload, devicetree: copy, records: (start, pages, records), load_offset }, root))
+}
+
+/// A stack for every core, with nothing mapped below it.
+fn map_stacks(early: &mut Early<'_>, mode: Mode, root: u64, processors: usize) {
+    for number in 0..processors.clamp(1, MAX_CORES) as u64 {
+        let Some(core) = CoreId::new(number) else { return };
+        let stack = early.take(STACK_BYTES);
+        let bottom = hart::stack_bottom(core);
+        if paging::map(early, mode, root, bottom, stack, STACK_BYTES, KERNEL_DATA).is_err() {
+            boot_error(TOO_LITTLE_MEMORY);
+        }
+    }
+}
+
+/// Where the payload lies: as long as its header says and memory goes on; one page if there is none; nothing if there
+/// is no memory where it should be.
+fn payload(kernel_end: u64, free: &RunList) -> Run {
+    let address = kernel_end.next_multiple_of(PAYLOAD_ALIGN);
+    let inside = |run: &&Run| address >= run.address && address < runs::end_of(**run);
+    let Some(run) = free.as_slice().iter().find(inside) else { return Run { address, bytes: 0 } };
+    let header = Early::address(address) as *const PayloadHeader;
+    // SAFETY: a whole page of memory, in the early direct map; any bytes make a header.
+    let header = unsafe { header.read() };
+    let bytes = if header.magic == PAYLOAD_MAGIC { header.bytes } else { PAGE_SIZE };
+    let rest = runs::end_of(*run) - address;
+    Run { address, bytes: bytes.max(PAGE_SIZE).min(rest) & !(PAGE_SIZE - 1) }
+}
+
+/// The boot hart, on its own stack and the final translation.
+///
+/// # Safety
+/// Called by `entry.rs` alone, with this hart's block.
+pub unsafe extern "C" fn boot_late(hart: *mut Hart) -> ! {
+    // SAFETY: this hart's own block; `boot_early` is over.
+    let hart = unsafe { &mut *hart };
+    let plan = PLAN.get();
+    let platform = PLATFORM.get();
+    let description = &plan.description;
+    let (start, pages, records) = plan.records;
+    let window = platform.mode.window();
+    let records = to_usize(window.wrapping_add(records)) as *mut PageRecord;
+    // SAFETY: so many records were taken and cleared, and only memory from `plan.free` and the payload, all of it in
+    // the direct map, is handed to the core.
+    let memory = unsafe { Memory::new(window, start, pages, records) };
+    // SAFETY: the other harts aren't started yet, and nothing is held.
+    unsafe { KERNEL.set_memory(memory) };
+    harts::set_up(platform, hart);
+    harts::start(description.processors(), hart.hart_id, plan.load_offset);
+
+    let mut devices = RunList::new();
+    let free = plan.free.as_slice();
+    if devices_below(&mut devices, description).is_err() {
+        boot_error(TOO_MANY_RUNS);
+    }
+    let payload = to_usize(window.wrapping_add(plan.payload.address)) as *const u8;
+    let found = Found {
+        architecture: 2,
+        counter_frequency: platform.frequency.get(),
+        counter_start: platform.counter_start,
+        ram_bytes: description.ram.bytes(),
+        free,
+        devices: devices.as_slice(),
+        payload: plan.payload.address,
+        // SAFETY: memory that is in no list of free memory, in the direct map.
+        payload_bytes: unsafe { slice::from_raw_parts(payload, to_usize(plan.payload.bytes)) },
+        devicetree: plan.devicetree,
+        acpi_rsdp: 0,
+        command_line: description.command_line(),
+        io_ports: false,
+    };
+    if let Err(error) = anos_core::boot::start(&KERNEL, &mut Port { hart, platform }, &found) {
+        boot_error(error.text());
+    }
+    harts::release();
+    harts::run(hart)
+}
+
+/// Device addresses that programs may own: what lies below memory, but for page 0 (whose address means "none") and the
+/// kernel's and the firmware's own devices.
+fn devices_below(devices: &mut RunList, description: &Description) -> Result<(), runs::Full> {
+    let end = description.ram.as_slice().first().map_or(0, |run| run.address);
+    devices.add(Run { address: PAGE_SIZE, bytes: end.saturating_sub(PAGE_SIZE) })?;
+    description.private.as_slice().iter().try_for_each(|&run| devices.subtract(run))
+}

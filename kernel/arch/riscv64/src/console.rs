@@ -1,0 +1,65 @@
+//! The kernel's own console: the firmware's, byte by byte. For boot errors, panics, kernel faults and
+//! `Debug.DebugWrite`; the serial line itself belongs to a driver.
+
+use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use crate::sbi;
+
+static DEBUG_CONSOLE: AtomicBool = AtomicBool::new(false);
+
+/// Finds out which console the firmware has.
+pub fn initialise() {
+    DEBUG_CONSOLE.store(sbi::has_debug_console(), Ordering::Relaxed);
+}
+
+/// Writes bytes; line ends get their carriage return.
+pub fn write(bytes: &[u8]) {
+    let put = if DEBUG_CONSOLE.load(Ordering::Relaxed) { sbi::debug_console_write } else { sbi::legacy_write };
+    for &byte in bytes {
+        if byte == b'\n' {
+            put(b'\r');
+        }
+        put(byte);
+    }
+}
+
+/// Writes text.
+pub fn text(text: &str) {
+    write(text.as_bytes());
+}
+
+/// Writes a number as `0x` and 16 digits.
+pub fn hexadecimal(number: u64) {
+    text("0x");
+    for place in (0..16).rev() {
+        let digit = (number >> (4 * place)).to_le_bytes()[0] & 15;
+        write(&[if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }]);
+    }
+}
+
+/// Writes a number.
+pub fn decimal(number: u64) {
+    let mut digits = [b'0'; 20];
+    let mut rest = number;
+    let mut length = 1;
+    for (place, digit) in digits.iter_mut().rev().enumerate() {
+        if rest > 0 {
+            length = place + 1;
+        }
+        *digit = b'0' + (rest % 10).to_le_bytes()[0];
+        rest /= 10;
+    }
+    write(digits.get(digits.len() - length..).unwrap_or(&digits));
+}
+
+/// For panics, which come with formatted text.
+#[derive(Debug)]
+pub struct Formatted;
+
+impl fmt::Write for Formatted {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self::text(text);
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+//! Control and status registers (privileged architecture, chapter "Supervisor-Level ISA"), behind functions that say
+//! what they are for.
+
+use core::arch::asm;
+
+/// `sstatus`: interrupts are on after `sret`. In user mode they are on whatever this says.
+pub const STATUS_SPIE: u64 = 1 << 5;
+/// `sstatus.UXL`: user mode has 64 bits.
+pub const STATUS_UXL: u64 = 2 << 32;
+/// `sstatus`: the field that says whether the floating-point unit is on.
+pub const STATUS_FS: u64 = 3 << 13;
+/// `sstatus.FS`: on, registers as in memory.
+pub const STATUS_FS_CLEAN: u64 = 2 << 13;
+/// `sstatus.FS`: on, registers changed.
+pub const STATUS_FS_DIRTY: u64 = 3 << 13;
+
+/// `sie` and `sip`: an inter-core interrupt.
+pub const SOFTWARE: u64 = 1 << 1;
+/// `sie` and `sip`: the timer.
+pub const TIMER: u64 = 1 << 5;
+/// `sie` and `sip`: the interrupt controller.
+pub const EXTERNAL: u64 = 1 << 9;
+
+/// Defines functions that read or write one register each.
+macro_rules! registers {
+    ($($(#[$doc:meta])* $name:ident($instruction:literal $(, $value:ident)?) $(-> $result:ty)?;)*) => {$(
+        registers!(@one $(#[$doc])* $name, $instruction $(, $value)? $(, -> $result)?);
+    )*};
+    (@one $(#[$doc:meta])* $name:ident, $instruction:literal, -> $result:ty) => {
+        $(#[$doc])*
+        #[inline]
+        pub fn $name() -> $result {
+            let value;
+            // SAFETY: reading this register changes nothing.
+            unsafe { asm!(concat!($instruction), out(reg) value, options(nomem, nostack, preserves_flags)) };
+            value
+        }
+    };
+    (@one $(#[$doc:meta])* $name:ident, $instruction:literal, $value:ident) => {
+        $(#[$doc])*
+        #[inline]
+        pub fn $name($value: u64) {
+            // SAFETY: this register says which interrupts come and when, or what user mode may read; no memory
+            // depends on it.
+            unsafe { asm!(concat!($instruction), in(reg) $value, options(nostack, preserves_flags)) };
+        }
+    };
+}
+
+registers! {
+    /// The state that a trap saved.
+    status("csrr {}, sstatus") -> u64;
+    /// Which interrupts wait.
+    pending("csrr {}, sip") -> u64;
+    /// Which interrupts may come.
+    enabled("csrr {}, sie") -> u64;
+    /// Ticks of the machine's clock.
+    time("csrr {}, time") -> u64;
+    /// The translation in force.
+    translation("csrr {}, satp") -> u64;
+    /// When the timer interrupt comes.
+    time_compare("csrr {}, 0x14d") -> u64;
+    /// Lets these interrupts come, and no others.
+    set_enabled("csrw sie, {}", bits);
+    /// Lets these interrupts come.
+    enable("csrs sie, {}", bits);
+    /// These interrupts wait no longer. (Of those, software can only clear [`SOFTWARE`].)
+    clear_pending("csrc sip, {}", bits);
+    /// When the timer interrupt comes (`stimecmp`, extension Sstc).
+    set_time_compare("csrw 0x14d, {}", ticks);
+    /// Which counters user mode may read: bit 0 `cycle`, 1 `time`, 2 `instret`.
+    set_user_counters("csrw scounteren, {}", bits);
+}
+
+/// Waits for an interrupt among those enabled in `sie`, whether or not `sstatus` would let it trap.
+pub fn wait() {
+    // SAFETY: a pause; nothing else changes.
+    unsafe { asm!("wfi", options(nostack, preserves_flags)) };
+}
+
+/// Forgets every translation. The fence also orders all writes to page tables before later translations.
+pub fn flush_translations() {
+    // SAFETY: translations are looked up again when needed.
+    unsafe { asm!("sfence.vma", options(nostack, preserves_flags)) };
+}
+
+/// Translates through another root table from now on.
+///
+/// # Safety
+/// The new translation maps the kernel's image, this core's stack, and what live references lead to, as they are
+/// mapped now; and the root table stays a root table while it is loaded.
+pub unsafe fn set_translation(satp: u64) {
+    // SAFETY: the caller's promise. Without address-space ids every change of the root needs the fence.
+    unsafe { asm!("csrw satp, {}", "sfence.vma", in(reg) satp, options(nostack, preserves_flags)) };
+}
+
+/// Orders this hart's earlier writes before its later instruction fetches.
+pub fn fence_instructions() {
+    // SAFETY: a fence.
+    unsafe { asm!("fence.i", options(nostack, preserves_flags)) };
+}
+
+/// Orders all earlier accesses to memory and devices before all later ones.
+pub fn fence_devices() {
+    // SAFETY: a fence.
+    unsafe { asm!("fence iorw, iorw", options(nostack, preserves_flags)) };
+}
+
+/// One round of a wait loop. The encoding of `pause` (Zihintpause) is a fence that does nothing elsewhere.
+pub fn pause() {
+    // SAFETY: a hint.
+    unsafe { asm!(".insn 0x0100000f", options(nomem, nostack, preserves_flags)) };
+}

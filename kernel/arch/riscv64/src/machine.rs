@@ -1,0 +1,190 @@
+//! The port behind the core's trait.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use anos_abi::Error;
+use anos_core::Kernel;
+use anos_machine::{CoreId, Entry, Machine, Mapping, Registers, Reset, Shared};
+
+use crate::hart::{self, Hart};
+use crate::once::SetOnce;
+use crate::paging::{self, Mode, Table};
+use crate::plic::Plic;
+use crate::time::Frequency;
+use crate::{console, csr, patience, sbi, time, to_usize};
+
+/// What the cores share.
+pub static KERNEL: Kernel = Shared::new();
+
+/// What the boot hart found out about the machine.
+pub static PLATFORM: SetOnce<Platform> = SetOnce::new(Platform {
+    mode: Mode::Sv39,
+    root: 0,
+    frequency: Frequency::USUAL,
+    counter_start: 0,
+    sstc: false,
+    plic: Plic::NONE,
+});
+
+/// How many cores run.
+pub static CORES: AtomicU64 = AtomicU64::new(1);
+
+/// How often executable pages have been mapped.
+static CODE_CHANGES: AtomicU64 = AtomicU64::new(0);
+
+/// Facts about the machine that never change.
+#[derive(Clone, Copy, Debug)]
+pub struct Platform {
+    /// How addresses are translated.
+    pub mode: Mode,
+    /// Physical address of the kernel's own root table: its user half is empty.
+    pub root: u64,
+    /// How fast `time` ticks.
+    pub frequency: Frequency,
+    /// `time` when the kernel's clock was 0.
+    pub counter_start: u64,
+    /// Every hart has `stimecmp`.
+    pub sstc: bool,
+    /// The interrupt controller.
+    pub plic: Plic,
+}
+
+/// The machine as seen from one hart.
+#[derive(Debug)]
+pub struct Port<'a> {
+    /// This hart.
+    pub hart: &'a mut Hart,
+    /// The machine.
+    pub platform: &'static Platform,
+}
+
+impl Port<'_> {
+    /// Fetches instructions anew if code was mapped since this hart did so last.
+    fn fence_new_code(&mut self) {
+        let changes = CODE_CHANGES.load(Ordering::Acquire);
+        if self.hart.code_changes != changes {
+            csr::fence_instructions();
+            self.hart.code_changes = changes;
+        }
+    }
+}
+
+impl Machine for Port<'_> {
+    /// The manual allows it (chapter "Supervisor Memory-Management Fence Instruction").
+    const CACHES_INVALID: bool = true;
+
+    fn core(&self) -> CoreId {
+        self.hart.core
+    }
+
+    fn cores(&self) -> u64 {
+        CORES.load(Ordering::Relaxed)
+    }
+
+    fn levels(&self) -> u8 {
+        self.platform.mode.levels()
+    }
+
+    fn user_end(&self) -> u64 {
+        self.platform.mode.user_end()
+    }
+
+    fn leaf(&self, mapping: Mapping) -> u64 {
+        paging::leaf(mapping)
+    }
+
+    fn table(&self, address: u64) -> u64 {
+        paging::table(address)
+    }
+
+    fn entry(&self, entry: u64, _level: u8) -> Entry {
+        paging::entry(entry)
+    }
+
+    fn fill_root(&self, root: &mut Table) {
+        let kernel = to_usize(self.platform.mode.window().wrapping_add(self.platform.root)) as *const Table;
+        // SAFETY: the kernel's root table, in the direct map; nobody writes to it once the boot hart has made it.
+        let kernel = unsafe { &*kernel };
+        for (entry, &kernel) in root.iter_mut().zip(kernel).skip(256) {
+            *entry = kernel;
+        }
+    }
+
+    fn load_root(&mut self, root: u64) {
+        let root = if root == 0 { self.platform.root } else { root };
+        // SAFETY: the kernel's own, or one that the core keeps a root table while it is loaded; `fill_root` made the
+        // upper half of every root table the same.
+        unsafe { csr::set_translation(self.platform.mode.satp(root)) };
+        self.fence_new_code();
+    }
+
+    fn flush(&mut self) {
+        csr::flush_translations();
+        self.fence_new_code();
+    }
+
+    /// Here at once. Another hart needs the fence before it runs code that was mapped just now. Either it has that
+    /// address space loaded: then the core has it flush before the mapping counts as done, because an invalid entry may
+    /// be cached ([`Machine::CACHES_INVALID`]). Or it hasn't: then it will load it. Both look at the count.
+    fn synchronise_instructions(&mut self) {
+        CODE_CHANGES.fetch_add(1, Ordering::AcqRel);
+        self.fence_new_code();
+    }
+
+    fn frame_pointer(&self, registers: &Registers) -> u64 {
+        let [frame_pointer, ..] = registers.other;
+        frame_pointer
+    }
+
+    fn now(&self) -> u64 {
+        time::now(self.platform)
+    }
+
+    fn set_timer(&mut self, deadline: u64) {
+        time::set_timer(self.platform, deadline);
+    }
+
+    fn kick(&mut self, core: CoreId) {
+        sbi::interrupt_hart(hart::hart_id(core));
+    }
+
+    fn relax(&self) {
+        patience::wait(self.hart, self.platform);
+    }
+
+    fn interrupt_exists(&self, line: u32) -> bool {
+        self.platform.plic.exists(line)
+    }
+
+    fn interrupt_configure(&mut self, line: u32, level: bool, _active_low: bool) {
+        // The controller's inputs have no polarity that software could set.
+        self.platform.plic.configure(line, level);
+    }
+
+    fn interrupt_unmask(&mut self, line: u32) {
+        self.platform.plic.unmask(line);
+    }
+
+    fn interrupt_mask(&mut self, line: u32) {
+        self.platform.plic.mask(line);
+    }
+
+    fn port_in(&mut self, _port: u16, _size: u8) -> Result<u32, Error> {
+        Err(Error::Unsupported)
+    }
+
+    fn port_out(&mut self, _port: u16, _size: u8, _value: u32) -> Result<(), Error> {
+        Err(Error::Unsupported)
+    }
+
+    fn console_write(&mut self, bytes: &[u8]) {
+        console::write(bytes);
+    }
+
+    fn reset(&mut self, reset: Reset) {
+        match reset {
+            Reset::PowerOff => sbi::power_off(),
+            Reset::Reboot => sbi::reboot(),
+        }
+    }
+}

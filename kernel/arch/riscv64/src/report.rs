@@ -1,0 +1,138 @@
+//! The kernel's last words: panics and faults of its own, with registers and a backtrace.
+
+use core::fmt::Write as _;
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::hart::{self, Hart};
+use crate::{console, csr, sbi, to_usize};
+
+/// The block of the hart that reports; 0: all is well. The trap entry takes it too.
+pub static CRASH_OWNER: AtomicU64 = AtomicU64::new(0);
+
+/// Calls on the stack that are shown.
+const FRAMES: usize = 32;
+
+/// Names of the registers x1 to x31.
+const NAMES: [&str; 31] = [
+    "ra", "sp", "gp", "tp", "t0", "t1", "t2", "s0", "s1", "a0", "a1", "a2", "a3", "a4", "a5", "a6", "a7", "s2", "s3",
+    "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "t3", "t4", "t5", "t6",
+];
+
+/// Powers off; waits for ever if the machine can't.
+pub fn stop() -> ! {
+    sbi::power_off();
+    loop {
+        csr::wait();
+    }
+}
+
+/// Says why the machine can't boot, in one line, and powers off.
+pub fn boot_error(message: &str) -> ! {
+    console::text("anos: ");
+    console::text(message);
+    console::text("\n");
+    stop()
+}
+
+/// A panic: something in the kernel isn't as it must be.
+pub fn panicked(info: &PanicInfo<'_>) -> ! {
+    let hart = hart::this();
+    let owner = CRASH_OWNER.compare_exchange(0, hart as u64, Ordering::AcqRel, Ordering::Acquire);
+    match owner {
+        Ok(_) => {}
+        Err(owner) if owner == hart as u64 => stop(),
+        Err(_) => loop {
+            csr::wait();
+        },
+    }
+    // SAFETY: this hart's own block, whole whatever happened; who used it never goes on.
+    let hart = unsafe { &*hart };
+    console::text("\nanos: kernel panic on ");
+    name(hart);
+    let _ = writeln!(console::Formatted, ": {}", info.message());
+    if let Some(place) = info.location() {
+        let _ = writeln!(console::Formatted, "  in {}:{}", place.file(), place.line());
+    }
+    let frame;
+    // SAFETY: reads a register.
+    unsafe { core::arch::asm!("mv {}, fp", out(reg) frame, options(nomem, nostack, preserves_flags)) };
+    backtrace(hart, frame);
+    stop()
+}
+
+/// The kernel faulted.
+///
+/// # Safety
+/// Called by the trap entry alone, on the crash stack, with registers x0 to x31 as they were.
+pub unsafe extern "C" fn kernel_fault(registers: *const [u64; 32], cause: u64, value: u64, pc: u64) -> ! {
+    // SAFETY: saved by the trap entry; this hart owns the crash.
+    let registers = unsafe { &*registers };
+    // SAFETY: this hart's own block, whole whatever happened; who used it never goes on.
+    let hart = unsafe { &*hart::this() };
+    console::text("\nanos: kernel fault on ");
+    name(hart);
+    console::text(": ");
+    console::text(match cause {
+        1 | 12 => "jump to an address that is not executable",
+        2 => "illegal instruction",
+        5 | 13 => "read of an unmapped address",
+        7 | 15 => "write to an unmapped or read-only address",
+        _ => "unexpected trap",
+    });
+    for (name, value) in [("\n  scause ", cause), ("  stval ", value), ("  sepc ", pc)] {
+        console::text(name);
+        console::hexadecimal(value);
+    }
+    for (place, (name, &value)) in NAMES.iter().zip(registers.iter().skip(1)).enumerate() {
+        console::text(if place % 4 == 0 { "\n  " } else { "  " });
+        console::text(name);
+        console::text(if name.len() == 2 { "  " } else { " " });
+        console::hexadecimal(value);
+    }
+    console::text("\n");
+    at(pc);
+    let frame = registers.get(8).copied().unwrap_or(0);
+    backtrace(hart, frame);
+    stop()
+}
+
+/// The report itself faulted: no more words.
+///
+/// # Safety
+/// Called by the trap entry alone.
+pub unsafe extern "C" fn fault_in_report() -> ! {
+    stop()
+}
+
+fn name(hart: &Hart) {
+    console::text("core ");
+    console::decimal(hart.core.index() as u64);
+    console::text(" (hart ");
+    console::decimal(hart.hart_id);
+    console::text(")");
+}
+
+fn at(address: u64) {
+    console::text("  at ");
+    console::hexadecimal(address);
+    console::text("\n");
+}
+
+/// Follows the frame pointers: below each lie the return address and the caller's frame pointer. Reads the hart's own
+/// stack only, and always upwards.
+fn backtrace(hart: &Hart, frame: u64) {
+    let mut frame = frame;
+    let mut floor = hart.stack_bottom + 16;
+    for _ in 0..FRAMES {
+        if frame < floor || frame > hart.stack_top || !frame.is_multiple_of(8) {
+            return;
+        }
+        let saved = to_usize(frame - 16) as *const [u64; 2];
+        // SAFETY: 16 aligned bytes within the hart's stack, which is mapped.
+        let [caller, address] = unsafe { saved.read() };
+        at(address);
+        floor = frame + 16;
+        frame = caller;
+    }
+}

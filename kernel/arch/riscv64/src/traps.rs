@@ -1,0 +1,105 @@
+//! From a trap to an [`Event`], and from the core's [`Next`] to a thread that runs or a core that waits.
+
+use anos_abi::fault::FaultKind;
+use anos_machine::{Event, Fault, Next, Thread};
+
+use crate::hart::Hart;
+use crate::machine::{KERNEL, PLATFORM, Port};
+use crate::{csr, fpu, time, to_usize};
+
+/// `scause`: an interrupt.
+const INTERRUPT: u64 = 1 << 63;
+/// `scause`: an illegal instruction.
+const ILLEGAL_INSTRUCTION: u64 = 2;
+/// `scause`: a system call from user mode.
+const SYSTEM_CALL: u64 = 8;
+
+/// A trap from user mode; the thread's registers are in its record. When this returns, `trap_entry.rs` runs the thread
+/// that is in the block by then.
+///
+/// # Safety
+/// Called by the trap entry alone, with this hart's block.
+pub unsafe extern "C" fn user_trap(hart: *mut Hart, cause: u64, value: u64) {
+    // SAFETY: this hart's own block, and nothing else on this hart runs.
+    let hart = unsafe { &mut *hart };
+    let thread = to_usize(hart.thread) as *mut Thread;
+    if cause == SYSTEM_CALL {
+        return proceed(hart, Event::SystemCall);
+    }
+    // SAFETY: the thread that ran until now.
+    unsafe { fpu::save(hart, thread) };
+    if cause & INTERRUPT != 0 {
+        let event = interrupt(1 << (cause & 63));
+        return proceed(hart, event);
+    }
+    // SAFETY: as above.
+    if cause == ILLEGAL_INSTRUCTION && unsafe { fpu::turn_on(hart, thread) } {
+        return;
+    }
+    proceed(hart, Event::Fault(fault(cause, value)));
+}
+
+/// Enters the core, and puts the thread that it chose into the block; waits for interrupts while there is none.
+pub fn proceed(hart: &mut Hart, event: Event) {
+    let platform = PLATFORM.get();
+    hart.rounds.set(0);
+    let mut event = event;
+    loop {
+        match anos_core::enter(&KERNEL, &mut Port { hart, platform }, event) {
+            Next::Run(thread) => {
+                hart.thread = platform.mode.window().wrapping_add(thread.address());
+                // SAFETY: the thread that this core runs next.
+                unsafe { fpu::switch(hart, to_usize(hart.thread) as *const Thread) };
+                return;
+            }
+            Next::Idle => {
+                hart.thread = 0;
+                // SAFETY: no thread.
+                unsafe { fpu::switch(hart, core::ptr::null()) };
+                event = wait();
+            }
+        }
+    }
+}
+
+/// Waits for an interrupt. `wfi` ends when one waits that `sie` allows; it isn't taken, because `sstatus.SIE` stays
+/// off: the kernel looks for itself, and nothing can slip in between looking and waiting.
+fn wait() -> Event {
+    loop {
+        let waiting = csr::pending() & csr::enabled();
+        if waiting != 0 {
+            return interrupt(waiting);
+        }
+        csr::wait();
+    }
+}
+
+/// Takes one of the interrupts that wait; the others come again.
+fn interrupt(waiting: u64) -> Event {
+    let platform = PLATFORM.get();
+    if waiting & csr::SOFTWARE != 0 {
+        // Cleared before the core looks, so that a kick that comes while it looks isn't lost.
+        csr::clear_pending(csr::SOFTWARE);
+        return Event::Kick;
+    }
+    if waiting & csr::TIMER != 0 {
+        time::set_timer(platform, u64::MAX);
+        return Event::Timer;
+    }
+    // Nothing to claim: another cause has taken it away again. To look again does no harm.
+    platform.plic.claim().map_or(Event::Kick, Event::Interrupt)
+}
+
+/// What the processor says about a fault. Alignment faults and page faults name an address.
+fn fault(cause: u64, value: u64) -> Fault {
+    let (kind, address) = match cause {
+        0 | 4 | 6 => (FaultKind::Alignment, value),
+        1 | 12 => (FaultKind::Execute, value),
+        2 => (FaultKind::IllegalInstruction, 0),
+        3 => (FaultKind::Breakpoint, 0),
+        5 | 13 => (FaultKind::Read, value),
+        7 | 15 => (FaultKind::Write, value),
+        _ => (FaultKind::Other, value),
+    };
+    Fault { kind, address, cause }
+}

@@ -1,0 +1,307 @@
+//! The little of ACPI that the kernel needs: cores and interrupt controllers (MADT), and how to switch the machine
+//! off (FADT, and `\_S5` in the DSDT). Pure: every length and checksum is checked, every loop has a bound.
+//!
+//! Sections are those of the ACPI specification 6.4.
+
+use crate::pvh::Reader;
+
+/// Cores that are taken note of.
+pub const MAX_CORES: usize = anos_abi::MAX_CORES;
+/// Interrupt controllers that are taken note of.
+pub const MAX_IOAPICS: usize = 8;
+/// Bytes of a table header (5.2.6).
+const HEADER: usize = 36;
+/// The longest table that is looked at; real ones have some kilobytes.
+const MAX_TABLE: usize = 1 << 20;
+/// Tables that are looked at.
+const MAX_TABLES: usize = 64;
+
+/// Why the tables are of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcpiError {
+    /// The root pointer is missing or damaged.
+    BadRootPointer,
+    /// The list of tables is missing or damaged.
+    BadRootTable,
+    /// The MADT is missing or damaged, or lists no core.
+    NoCores,
+}
+
+/// One I/O interrupt controller (5.2.12.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IoApic {
+    /// Physical address of its registers.
+    pub address: u64,
+    /// Its first line's number.
+    pub first: u32,
+}
+
+/// Where an ISA interrupt arrives (5.2.12.5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IsaLine {
+    /// The line (global system interrupt).
+    pub line: u32,
+    /// Whether it is level-triggered; `None`: as the bus has it (edge).
+    pub level: Option<bool>,
+    /// Whether it is active low; `None`: as the bus has it (high).
+    pub active_low: Option<bool>,
+}
+
+/// A register by address (5.2.3.2, Generic Address Structure).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Register {
+    /// There is none.
+    #[default]
+    None,
+    /// In memory.
+    Memory(u64),
+    /// An I/O port.
+    Port(u16),
+}
+
+/// How to switch the machine off and start it again (5.2.9).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Power {
+    /// PM1a control block: a 16-bit register.
+    pub pm1a_control: Register,
+    /// Sleep control, on machines with reduced hardware: an 8-bit register.
+    pub sleep_control: Register,
+    /// What the sleep type for "off" is (`\_S5`).
+    pub off_type: u8,
+    /// The reset register: 8 bits.
+    pub reset: Register,
+    /// What to write to it.
+    pub reset_value: u8,
+    /// Where, and what to write, to make the firmware hand over the power registers; 0: they are ours already.
+    pub enable: Option<(u16, u8)>,
+}
+
+/// What the tables say.
+#[derive(Clone, Copy, Debug)]
+pub struct Platform {
+    /// The cores' local interrupt controller ids.
+    pub cores: [u32; MAX_CORES],
+    /// How many there are.
+    pub core_count: usize,
+    /// Physical address of the local interrupt controllers' registers.
+    pub local_apic: u64,
+    /// The I/O interrupt controllers.
+    pub ioapics: [IoApic; MAX_IOAPICS],
+    /// How many there are.
+    pub ioapic_count: usize,
+    /// Where the 16 ISA interrupts arrive.
+    pub isa: [IsaLine; 16],
+    /// Power.
+    pub power: Power,
+}
+
+/// Reads what `rsdp` leads to. A machine without a usable FADT just can't be switched off.
+pub fn read(reader: &impl Reader, rsdp: u64) -> Result<Platform, AcpiError> {
+    let mut platform = Platform {
+        cores: [0; MAX_CORES],
+        core_count: 0,
+        local_apic: 0xfee0_0000,
+        ioapics: [IoApic::default(); MAX_IOAPICS],
+        ioapic_count: 0,
+        isa: core::array::from_fn(|irq| IsaLine {
+            line: u32::try_from(irq).unwrap_or(0),
+            level: None,
+            active_low: None,
+        }),
+        power: Power::default(),
+    };
+    let (root, width) = root_table(reader, rsdp)?;
+    let entries = (root.len().saturating_sub(HEADER) / width).min(MAX_TABLES);
+    for index in 0..entries {
+        let Some(address) = address_at(root, HEADER + index * width, width) else { break };
+        match table(reader, address) {
+            Some((b"APIC", madt)) => platform.read_madt(madt),
+            Some((b"FACP", fadt)) => platform.power = read_fadt(reader, fadt),
+            _ => {}
+        }
+    }
+    if platform.core_count == 0 { Err(AcpiError::NoCores) } else { Ok(platform) }
+}
+
+/// The list of tables, and the width of its entries (5.2.5.3, 5.2.7, 5.2.8).
+fn root_table(reader: &impl Reader, rsdp: u64) -> Result<(&[u8], usize), AcpiError> {
+    let bad = AcpiError::BadRootPointer;
+    let pointer = reader.bytes(rsdp, 20).filter(|_| rsdp != 0).ok_or(bad)?;
+    if !pointer.starts_with(b"RSD PTR ") || sum(pointer) != 0 {
+        return Err(bad);
+    }
+    if pointer.get(15).is_some_and(|&revision| revision >= 2)
+        && let Some(extended) = reader.bytes(rsdp, 36)
+        && sum(extended) == 0
+        && let Some((b"XSDT", root)) = address_at(extended, 24, 8).and_then(|address| table(reader, address))
+    {
+        return Ok((root, 8));
+    }
+    match address_at(pointer, 16, 4).and_then(|address| table(reader, address)) {
+        Some((b"RSDT", root)) => Ok((root, 4)),
+        _ => Err(AcpiError::BadRootTable),
+    }
+}
+
+/// A table with its signature, if its length and checksum hold.
+fn table(reader: &impl Reader, address: u64) -> Option<(&[u8; 4], &[u8])> {
+    let length = usize::try_from(reader.word32(address.checked_add(4)?)?).ok()?;
+    if !(HEADER..=MAX_TABLE).contains(&length) {
+        return None;
+    }
+    let bytes = reader.bytes(address, length)?;
+    if sum(bytes) != 0 {
+        return None;
+    }
+    Some((bytes.first_chunk()?, bytes))
+}
+
+impl Platform {
+    /// Cores and interrupt controllers (5.2.12).
+    fn read_madt(&mut self, madt: &[u8]) {
+        self.local_apic = word32(madt, 36).map_or(self.local_apic, u64::from);
+        let mut rest = madt.get(44..).unwrap_or(&[]);
+        // Every entry has at least two bytes, so the table's length bounds this.
+        while let [kind, length, ..] = rest {
+            let length = usize::from(*length);
+            let Some((entry, next)) = rest.split_at_checked(length.max(2)) else { break };
+            self.read_entry(*kind, entry);
+            rest = next;
+        }
+    }
+
+    fn read_entry(&mut self, kind: u8, entry: &[u8]) -> Option<()> {
+        /// The core is there; one that is merely "online capable" has yet to be plugged in.
+        const ENABLED: u32 = 1;
+        match kind {
+            0 if word32(entry, 4)? & ENABLED != 0 => self.add_core(u32::from(*entry.get(3)?)),
+            9 if word32(entry, 8)? & ENABLED != 0 => self.add_core(word32(entry, 4)?),
+            1 => {
+                let place = self.ioapics.get_mut(self.ioapic_count)?;
+                *place = IoApic { address: u64::from(word32(entry, 4)?), first: word32(entry, 8)? };
+                self.ioapic_count += 1;
+            }
+            2 => {
+                let flags = word16(entry, 8)?;
+                let isa = self.isa.get_mut(usize::from(*entry.get(3)?))?;
+                *isa = IsaLine { line: word32(entry, 4)?, level: choice(flags >> 2), active_low: choice(flags) };
+            }
+            5 => self.local_apic = word64(entry, 4)?,
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn add_core(&mut self, id: u32) {
+        let known = self.cores.get(..self.core_count).is_some_and(|cores| cores.contains(&id));
+        if !known && let Some(place) = self.cores.get_mut(self.core_count) {
+            *place = id;
+            self.core_count += 1;
+        }
+    }
+
+    /// The cores.
+    pub fn cores(&self) -> &[u32] {
+        self.cores.get(..self.core_count).unwrap_or(&[])
+    }
+
+    /// The I/O interrupt controllers.
+    pub fn ioapics(&self) -> &[IoApic] {
+        self.ioapics.get(..self.ioapic_count).unwrap_or(&[])
+    }
+}
+
+/// Two bits of an override's flags: 1 is high or edge, 3 is low or level, 0 as the bus has it.
+fn choice(bits: u16) -> Option<bool> {
+    match bits & 3 {
+        1 => Some(false),
+        3 => Some(true),
+        _ => None,
+    }
+}
+
+/// Power registers (5.2.9).
+fn read_fadt(reader: &impl Reader, fadt: &[u8]) -> Power {
+    const REDUCED_HARDWARE: u32 = 1 << 20;
+    const RESET_SUPPORTED: u32 = 1 << 10;
+    let flags = word32(fadt, 112).unwrap_or(0);
+    let dsdt = address_at(fadt, 140, 8).filter(|&address| address != 0).or_else(|| address_at(fadt, 40, 4));
+    let mut power = Power::default();
+    if let Some((b"DSDT", dsdt)) = dsdt.and_then(|address| table(reader, address)) {
+        power.off_type = off_type(dsdt).unwrap_or(0);
+    }
+    if flags & RESET_SUPPORTED != 0 {
+        power.reset = generic_address(fadt, 116);
+        power.reset_value = fadt.get(128).copied().unwrap_or(0);
+    }
+    if flags & REDUCED_HARDWARE != 0 {
+        power.sleep_control = generic_address(fadt, 244);
+        return power;
+    }
+    power.pm1a_control = match generic_address(fadt, 172) {
+        Register::None => port(address_at(fadt, 64, 4).unwrap_or(0)),
+        register => register,
+    };
+    if let (Register::Port(port), Some(&value)) = (port(address_at(fadt, 48, 4).unwrap_or(0)), fadt.get(52))
+        && value != 0
+    {
+        power.enable = Some((port, value));
+    }
+    power
+}
+
+fn generic_address(table: &[u8], offset: usize) -> Register {
+    let address = address_at(table, offset + 4, 8).unwrap_or(0);
+    match table.get(offset) {
+        Some(0) if address != 0 => Register::Memory(address),
+        Some(1) => port(address),
+        _ => Register::None,
+    }
+}
+
+fn port(address: u64) -> Register {
+    match u16::try_from(address) {
+        Ok(port) if port != 0 => Register::Port(port),
+        _ => Register::None,
+    }
+}
+
+/// The first number in the package `\_S5` (20.2.2, 20.2.5.4). Found by its name: the one thing that the kernel wants
+/// of AML, whose interpreter belongs into a server.
+fn off_type(dsdt: &[u8]) -> Option<u8> {
+    const PACKAGE: u8 = 0x12;
+    const BYTE_PREFIX: u8 = 0x0a;
+    let name = dsdt.windows(5).position(|window| window == [b'_', b'S', b'5', b'_', PACKAGE])?;
+    let length = name + 5;
+    // The package's length has 1 to 4 bytes, as its first byte's highest two bits say; then comes the element count.
+    let element = length + 1 + usize::from(dsdt.get(length)? >> 6) + 1;
+    match *dsdt.get(element)? {
+        BYTE_PREFIX => dsdt.get(element + 1).copied(),
+        value @ (0 | 1) => Some(value),
+        _ => None,
+    }
+    .filter(|&value| value < 8)
+}
+
+fn sum(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(0, |sum, &byte| sum.wrapping_add(byte))
+}
+
+fn address_at(bytes: &[u8], offset: usize, width: usize) -> Option<u64> {
+    if width == 8 { word64(bytes, offset) } else { word32(bytes, offset).map(u64::from) }
+}
+
+fn word16(bytes: &[u8], offset: usize) -> Option<u16> {
+    bytes.get(offset..)?.first_chunk().copied().map(u16::from_le_bytes)
+}
+
+fn word32(bytes: &[u8], offset: usize) -> Option<u32> {
+    bytes.get(offset..)?.first_chunk().copied().map(u32::from_le_bytes)
+}
+
+fn word64(bytes: &[u8], offset: usize) -> Option<u64> {
+    bytes.get(offset..)?.first_chunk().copied().map(u64::from_le_bytes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,249 @@
+//! From the first Rust instruction to the root server: what the boot core does, in order.
+
+use anos_abi::PAGE_SIZE;
+use anos_abi::boot::{PAYLOAD_ALIGN, PAYLOAD_MAGIC};
+use anos_core::boot::{Found, Run};
+use anos_machine::{CoreId, Memory, PageRecord};
+
+use crate::acpi::{self, AcpiError, MAX_IOAPICS, Platform, Power, Register};
+use crate::machine::Processor;
+use crate::memory::Runs;
+use crate::paging::WINDOW;
+use crate::percore::{self, CoreData};
+use crate::pvh::{MAX_RUNS, Reader, StartInfo};
+use crate::tables::{self, EARLY_LIMIT, EarlyMemory, Tables};
+use crate::traps::{self, KERNEL};
+use crate::{apic, console, cpu, ioapic, power, report, smp, time};
+
+/// Low memory, which is kept back: cores start there, and firmware likes it.
+const LOW_MEMORY: u64 = 1 << 20;
+/// The command line's bytes that are kept.
+const COMMAND_LINE: usize = 512;
+
+/// Physical memory, as found and as given out.
+struct Physical {
+    /// Main memory, in whole pages.
+    ram: Runs<MAX_RUNS>,
+    /// What of it is free.
+    free: Runs<MAX_RUNS>,
+    /// Where devices can be.
+    devices: Runs<MAX_RUNS>,
+    /// The payload: from its first byte to the end of the memory that it lies in, or of itself if it says so.
+    payload: Run,
+}
+
+/// Virtual addresses and first lines of the I/O interrupt controllers.
+type Controllers = [(u64, u32); MAX_IOAPICS];
+
+/// The records of all pages.
+struct Records {
+    /// Physical address of the array.
+    address: u64,
+    /// How many.
+    pages: u64,
+}
+
+/// Called by `entry`, on the early stack and in the early tables, with the physical address of the loader's message.
+pub extern "C" fn main(start_info: u32) -> ! {
+    traps::prepare();
+    traps::load();
+    ioapic::silence_old_controllers();
+    let Some(info) = StartInfo::read(&EarlyMemory, u64::from(start_info)) else {
+        report::boot_failed("the loader passed no memory map (PVH start info)");
+    };
+    let mut line = [0; COMMAND_LINE];
+    let line = command_line(info.command_line, &mut line);
+    let platform = match acpi::read(&EarlyMemory, info.rsdp) {
+        Ok(platform) => platform,
+        Err(AcpiError::BadRootPointer) => report::boot_failed("ACPI: no root pointer, or a damaged one"),
+        Err(AcpiError::BadRootTable) => report::boot_failed("ACPI: the list of tables is missing or damaged"),
+        Err(AcpiError::NoCores) => report::boot_failed("ACPI: the MADT is missing or damaged, or lists no core"),
+    };
+    set_power(platform.power, |address| Some(WINDOW + address).filter(|_| address < EARLY_LIMIT));
+    let mut physical = survey(&info, &platform);
+    if physical.payload.bytes == 0 {
+        too_little(&physical);
+    }
+    let Some((records, controllers)) = build(&mut physical, &platform) else { too_little(&physical) };
+    let array = (WINDOW + records.address) as *mut PageRecord;
+    // SAFETY: every page of main memory but the image is mapped at the window; the records, fresh and clear, are
+    // nobody else's.
+    let memory = unsafe { Memory::new(WINDOW, 0, records.pages, array) };
+    // SAFETY: only the boot core runs, and it holds nothing.
+    unsafe { KERNEL.set_memory(memory) };
+    start_cores(&platform, &controllers);
+
+    let clock = time::clock();
+    let found = Found {
+        architecture: 1,
+        counter_frequency: clock.frequency,
+        counter_start: clock.start,
+        ram_bytes: physical.ram.bytes(),
+        free: physical.free.as_slice(),
+        devices: physical.devices.as_slice(),
+        payload: physical.payload.address,
+        payload_bytes: payload_bytes(physical.payload),
+        devicetree: Run::default(),
+        acpi_rsdp: info.rsdp,
+        command_line: line,
+        io_ports: true,
+    };
+    let core = boot_core();
+    if let Err(error) = anos_core::boot::start(&KERNEL, &mut Processor(core), &found) {
+        report::boot_failed(error.text());
+    }
+    smp::open();
+    traps::begin(core)
+}
+
+fn too_little(physical: &Physical) -> ! {
+    report::boot_failed_with("too little memory to boot: ", Some((physical.ram.bytes() / 1024, " KiB")))
+}
+
+/// Copies the command line, which ends with a zero, out of the loader's memory.
+fn command_line(address: u64, buffer: &mut [u8; COMMAND_LINE]) -> &[u8] {
+    let mut length = 0;
+    if address != 0 {
+        for (place, offset) in buffer.iter_mut().zip(0..) {
+            match address.checked_add(offset).and_then(|address| EarlyMemory.array::<1>(address)) {
+                Some([byte]) if byte != 0 => *place = byte,
+                _ => break,
+            }
+            length += 1;
+        }
+    }
+    buffer.get(..length).unwrap_or(&[])
+}
+
+/// Finds out what of physical memory is what.
+fn survey(info: &StartInfo, platform: &Platform) -> Physical {
+    let ram = info.ram.to_pages();
+    let image = tables::image();
+    let start = (image.address + image.bytes).next_multiple_of(PAYLOAD_ALIGN);
+    let mut payload = ram.from(start).unwrap_or(Run { address: start, bytes: 0 });
+    payload.bytes = payload.bytes.min(payload_length(start));
+
+    let mut free = ram;
+    free.remove(0, LOW_MEMORY);
+    free.remove(image.address, image.bytes);
+    free.remove(payload.address, payload.bytes);
+
+    let mut devices = info.ram.to_pages_outward().holes(EARLY_LIMIT);
+    let upper = ram.end().max(EARLY_LIMIT).next_multiple_of(1 << 30);
+    let width = cpu::cpuid(0x8000_0008, 0).eax & 0xff;
+    let _ = devices.push(Run { address: upper, bytes: (1_u64 << width.clamp(36, 52)).saturating_sub(upper) });
+    devices.remove(platform.local_apic, PAGE_SIZE);
+    for ioapic in platform.ioapics() {
+        devices.remove(ioapic.address & !(PAGE_SIZE - 1), PAGE_SIZE);
+    }
+    for register in [platform.power.sleep_control, platform.power.reset] {
+        if let Register::Memory(address) = register {
+            devices.remove(address & !(PAGE_SIZE - 1), PAGE_SIZE);
+        }
+    }
+    Physical { ram, free, devices, payload }
+}
+
+/// How long the payload says it is, in whole pages: at least its header, and no more than that if it is none.
+fn payload_length(start: u64) -> u64 {
+    let told = match EarlyMemory.word64(start) {
+        Some(PAYLOAD_MAGIC) => EarlyMemory.word64(start + 16),
+        _ => None,
+    };
+    told.and_then(|bytes| bytes.checked_next_multiple_of(PAGE_SIZE)).map_or(PAGE_SIZE, |bytes| bytes.max(PAGE_SIZE))
+}
+
+/// Builds the kernel's tables and the cores' blocks and loads them; maps the kernel's devices and says where they are.
+/// `None`: too little memory.
+fn build(physical: &mut Physical, platform: &Platform) -> Option<(Records, Controllers)> {
+    let ram = physical.ram;
+    let mut tables = Tables::new(&mut physical.free)?;
+    tables.map_image()?;
+    tables.map_window(&ram)?;
+    for number in 0..platform.cores().len() as u64 {
+        percore::lay_out(&mut tables, CoreId::new(number)?)?;
+    }
+    let pages = ram.end() / PAGE_SIZE;
+    let bytes = (pages * size_of::<PageRecord>() as u64).next_multiple_of(PAGE_SIZE);
+    let address = tables.take_anywhere(bytes)?;
+    let controllers = map_devices(&mut tables, platform)?;
+    set_power(platform.power, |address| tables.map_device(address));
+    tables.load();
+    for number in 0..pages {
+        let record = (WINDOW + address) as *mut PageRecord;
+        // SAFETY: the memory taken above, which is mapped at the window now, has room for so many.
+        let record = unsafe { record.add(length(number)) };
+        // SAFETY: as above; nobody uses it yet.
+        unsafe { record.write(PageRecord::default()) };
+    }
+    for number in 0..platform.cores().len() as u64 {
+        // SAFETY: laid out above, and in the tables that are loaded; no core uses its block yet.
+        unsafe { percore::prepare(CoreId::new(number)?, tables.root()) };
+    }
+    Some((Records { address, pages }, controllers))
+}
+
+/// Says how the machine is switched off, with registers in memory where `map` says they are.
+fn set_power(power: Power, mut map: impl FnMut(u64) -> Option<u64>) {
+    let mut register = |register| match register {
+        Register::Memory(address) => map(address).map_or(Register::None, Register::Memory),
+        other => other,
+    };
+    let power = Power { sleep_control: register(power.sleep_control), reset: register(power.reset), ..power };
+    // SAFETY: the boot core is alone; registers are where they are mapped, or soon will be.
+    unsafe { power::set(power) };
+}
+
+/// Maps the interrupt controllers.
+fn map_devices(tables: &mut Tables<'_>, platform: &Platform) -> Option<Controllers> {
+    let registers = if apic::has_x2apic() { 0 } else { tables.map_device(platform.local_apic)? };
+    // SAFETY: the boot core is alone; the page is mapped uncached, from when these tables are loaded.
+    unsafe { apic::set_access(registers) };
+    let mut controllers = [(0, 0); MAX_IOAPICS];
+    for (place, ioapic) in controllers.iter_mut().zip(platform.ioapics()) {
+        *place = (tables.map_device(ioapic.address)?, ioapic.first);
+    }
+    Some(controllers)
+}
+
+/// Sets the boot core up, and starts the others.
+fn start_cores(platform: &Platform, controllers: &Controllers) {
+    let core = boot_core();
+    traps::start_core(core);
+    let id = apic::id();
+    apic::set_id(CoreId::BOOT, id);
+    let ioapics = controllers.iter().copied().take(platform.ioapics().len());
+    // SAFETY: the boot core is alone; `build` mapped the controllers.
+    unsafe { ioapic::set_wiring(ioapics, platform.isa, id) };
+    // SAFETY: the boot core is alone.
+    if !unsafe { time::start() } {
+        report::boot_failed("no timer to measure the processor's clock with");
+    }
+    smp::copy_trampoline();
+    let others = platform.cores().iter().copied().filter(|&other| other != id);
+    let listed = platform.cores().len() as u64;
+    let running = smp::start_others(others);
+    if running < listed {
+        console::text("anos: cores that did not start: ");
+        console::decimal(listed - running);
+        console::text("\n");
+    }
+}
+
+/// The boot core's data.
+fn boot_core() -> &'static CoreData {
+    // SAFETY: `build` wrote it, and it stays for ever.
+    unsafe { &*(percore::data_address(CoreId::BOOT) as *const CoreData) }
+}
+
+/// The payload, as far as there is memory.
+fn payload_bytes(payload: Run) -> &'static [u8] {
+    // SAFETY: main memory that is mapped at the window; `survey` kept it out of what is free.
+    unsafe { core::slice::from_raw_parts((WINDOW + payload.address) as *const u8, length(payload.bytes)) }
+}
+
+/// A number of bytes or elements that are in memory.
+#[expect(clippy::cast_possible_truncation, reason = "usize has 64 bits here")]
+const fn length(number: u64) -> usize {
+    number as usize
+}

@@ -1,0 +1,151 @@
+//! What is printed when the kernel itself fails: a panic, a fault in kernel mode, an NMI. Then the machine stops.
+//!
+//! No `core::fmt`: its code would be a large part of the kernel.
+
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use crate::console;
+use crate::cpu;
+use crate::percore;
+use crate::power;
+use crate::tables;
+use crate::traps::Frame;
+
+/// Return addresses that are printed.
+const MAX_FRAMES: usize = 32;
+
+/// Whether a core reports already.
+static STOPPING: AtomicBool = AtomicBool::new(false);
+
+/// This core reports, unless another does or this one's report failed: then it halts.
+fn begin() {
+    if STOPPING.swap(true, Ordering::SeqCst) {
+        cpu::halt();
+    }
+    crate::smp::stop_others();
+}
+
+/// The end: switches off, so that nobody waits for a machine that is dead.
+fn end() -> ! {
+    power::off();
+    cpu::halt();
+}
+
+/// The kernel panicked.
+pub fn panicked(info: &PanicInfo<'_>) -> ! {
+    begin();
+    console::text("\nanos: kernel panic on core ");
+    console::decimal(core_number(cpu::frame_pointer()));
+    if let Some(location) = info.location() {
+        console::text(" at ");
+        console::text(location.file());
+        console::text(":");
+        console::decimal(u64::from(location.line()));
+    }
+    if let Some(message) = info.message().as_str() {
+        console::text(": ");
+        console::text(message);
+    }
+    console::text("\n");
+    backtrace(cpu::frame_pointer());
+    end()
+}
+
+/// A boot error: one line.
+pub fn boot_failed(message: &str) -> ! {
+    boot_failed_with(message, None)
+}
+
+/// A boot error with a number behind its message, and what the number counts.
+pub fn boot_failed_with(message: &str, number: Option<(u64, &str)>) -> ! {
+    console::text("anos: ");
+    console::text(message);
+    if let Some((number, what)) = number {
+        console::decimal(number);
+        console::text(what);
+    }
+    console::text("\n");
+    end()
+}
+
+/// An exception in kernel mode, or an NMI.
+pub fn kernel_fault(frame: &Frame) -> ! {
+    begin();
+    console::text("\nanos: kernel fault on core ");
+    console::decimal(core_number(core::ptr::from_ref(frame) as u64));
+    console::text(": ");
+    console::text(name(frame.vector));
+    console::text("\n");
+    let lines = [
+        [("vector", frame.vector), ("error ", frame.error), ("cr2   ", cpu::cr2())],
+        [("rip   ", frame.rip), ("rsp   ", frame.rsp), ("rflags", frame.rflags)],
+        [("rax   ", frame.rax), ("rbx   ", frame.rbx), ("rcx   ", frame.rcx)],
+        [("rdx   ", frame.rdx), ("rsi   ", frame.rsi), ("rdi   ", frame.rdi)],
+        [("rbp   ", frame.rbp), ("r8    ", frame.r8), ("r9    ", frame.r9)],
+        [("r10   ", frame.r10), ("r11   ", frame.r11), ("r12   ", frame.r12)],
+        [("r13   ", frame.r13), ("r14   ", frame.r14), ("r15   ", frame.r15)],
+    ];
+    for line in lines {
+        for (name, value) in line {
+            console::text("  ");
+            console::text(name);
+            console::text(" ");
+            console::hex(value);
+        }
+        console::text("\n");
+    }
+    address(frame.rip);
+    backtrace(frame.rbp);
+    end()
+}
+
+fn address(address: u64) {
+    console::text("  at ");
+    console::hex(address);
+    console::text("\n");
+}
+
+/// Follows the chain of frame pointers, as long as it climbs one of the kernel's stacks.
+fn backtrace(start: u64) {
+    let mut frame = start;
+    for _ in 0..MAX_FRAMES {
+        let Some((bottom, top)) = percore::stack_bounds(frame).or_else(|| crate::entry::early_stack_bounds(frame))
+        else {
+            return;
+        };
+        if !frame.is_multiple_of(8) || frame < bottom || frame + 16 > top {
+            return;
+        }
+        // SAFETY: 16 aligned bytes inside a mapped stack.
+        let [next, back] = unsafe { *(frame as *const [u64; 2]) };
+        if !tables::is_code(back) {
+            return;
+        }
+        address(back);
+        if next <= frame {
+            return;
+        }
+        frame = next;
+    }
+}
+
+fn core_number(stack: u64) -> u64 {
+    percore::core_at(stack).map_or(0, |core| core.index() as u64)
+}
+
+fn name(vector: u64) -> &'static str {
+    match vector {
+        0 => "division error",
+        1 => "debug exception",
+        2 => "non-maskable interrupt",
+        3 => "breakpoint",
+        6 => "invalid instruction",
+        8 => "double fault (a stack overflow, often)",
+        12 => "stack fault",
+        13 => "general protection fault",
+        14 => "page fault",
+        18 => "machine check",
+        _ => "unexpected exception or interrupt",
+    }
+}

@@ -1,0 +1,105 @@
+//! Starting the other cores: one after the other, by INIT and start-up interrupts (SDM 3A, 8.4).
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use anos_machine::CoreId;
+
+use crate::apic;
+use crate::entry;
+use crate::paging::WINDOW;
+use crate::percore::{self, CoreData};
+use crate::time;
+use crate::traps;
+
+/// The data (and stack top) of the core that is being started; it takes the number, so that no other can. See `entry`.
+pub static NEXT_CORE: AtomicU64 = AtomicU64::new(0);
+/// How many cores run.
+static RUNNING: AtomicU64 = AtomicU64::new(1);
+/// Whether the root server is there, so that cores may enter the kernel.
+static OPEN: AtomicBool = AtomicBool::new(false);
+
+/// Nanoseconds that the cores get to reset themselves.
+const RESET_NS: u64 = 10_000_000;
+/// Nanoseconds until the start-up interrupt is repeated.
+const REPEAT_NS: u64 = 2_000_000;
+/// Nanoseconds until a core counts as missing: long, because virtual cores share real ones.
+const PATIENCE_NS: u64 = 5_000_000_000;
+
+/// How many cores run.
+pub fn running() -> u64 {
+    RUNNING.load(Ordering::Acquire)
+}
+
+/// Copies the real-mode code to where cores start.
+pub fn copy_trampoline() {
+    let start = &raw const entry::trampoline_start;
+    let bytes = &raw const entry::trampoline_end as usize - start as usize;
+    // SAFETY: the trampoline's page is low memory, mapped at the window and used for nothing else; the code is the
+    // image's.
+    unsafe { core::ptr::copy_nonoverlapping(start, (WINDOW + entry::TRAMPOLINE) as *mut u8, bytes) };
+}
+
+/// Starts the other cores, whose blocks are laid out and prepared. Their local APICs' ids: `others`, in order. Answers
+/// how many run; they wait in [`core_main`] until [`open`].
+pub fn start_others(others: impl Iterator<Item = u32>) -> u64 {
+    let mut told_to_reset = false;
+    for id in others {
+        if !told_to_reset {
+            told_to_reset = true;
+            apic::send_init_to_others();
+            time::delay(RESET_NS);
+        }
+        let Some(core) = CoreId::new(running()) else { break };
+        apic::set_id(core, id);
+        NEXT_CORE.store(percore::data_address(core), Ordering::SeqCst);
+        let before = running();
+        // One that is missing: the next one gets its number. Should it wake up yet, it finds nothing to take and stays
+        // out. If it just took it, it is on its way.
+        if !start_one(id, before) && NEXT_CORE.swap(0, Ordering::SeqCst) == 0 {
+            while running() == before {
+                core::hint::spin_loop();
+            }
+        }
+    }
+    running()
+}
+
+fn start_one(id: u32, before: u64) -> bool {
+    let begin = time::now();
+    apic::send_start(id, entry::TRAMPOLINE);
+    let mut repeated = false;
+    while running() == before {
+        let waited = time::now() - begin;
+        if waited > PATIENCE_NS {
+            return false;
+        }
+        if waited > REPEAT_NS && !repeated {
+            repeated = true;
+            apic::send_start(id, entry::TRAMPOLINE);
+        }
+        core::hint::spin_loop();
+    }
+    true
+}
+
+/// Stops every other core, whatever it does.
+pub fn stop_others() {
+    if running() > 1 {
+        apic::stop_others();
+    }
+}
+
+/// Lets the cores in.
+pub fn open() {
+    OPEN.store(true, Ordering::Release);
+}
+
+/// Where `entry` sends a new core, on its own stack.
+pub extern "C" fn core_main(core: &'static CoreData) -> ! {
+    traps::start_core(core);
+    RUNNING.fetch_add(1, Ordering::AcqRel);
+    while !OPEN.load(Ordering::Acquire) {
+        core::hint::spin_loop();
+    }
+    traps::begin(core)
+}

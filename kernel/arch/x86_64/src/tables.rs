@@ -1,0 +1,209 @@
+//! The kernel's own page tables, built once by the boot core and the same for every address space from then on.
+//!
+//! While they are built, the early tables (`entry`) show the first 4 GiB at the window.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use anos_abi::PAGE_SIZE;
+use anos_core::boot::Run;
+
+use crate::cpu;
+use crate::memory::Runs;
+use crate::paging::{self, DEVICES, GLOBAL, IMAGE, LARGE, NO_EXECUTE, PRESENT, UNCACHED, WINDOW, WRITE};
+use crate::pvh::{MAX_RUNS, Reader};
+
+/// Physical address of the kernel's root table; starting cores read it (`entry`).
+pub static KERNEL_ROOT: AtomicU64 = AtomicU64::new(0);
+
+/// What the early tables show of physical memory.
+pub const EARLY_LIMIT: u64 = 1 << 32;
+
+/// Pages of the kernel's own devices, so far.
+static DEVICE_PAGES: AtomicU64 = AtomicU64::new(0);
+/// How many there can be.
+const MAX_DEVICES: u64 = 16;
+
+unsafe extern "C" {
+    static __text_start: u8;
+    static __text_end: u8;
+    static __rodata_start: u8;
+    static __rodata_end: u8;
+    static __data_start: u8;
+    static __kernel_end: u8;
+}
+
+/// The kernel's image: physical addresses of its first byte and of the first one behind it, bss included.
+pub fn image() -> Run {
+    let start = &raw const __text_start as u64 - IMAGE;
+    Run { address: start, bytes: &raw const __kernel_end as u64 - IMAGE - start }
+}
+
+/// Whether an address lies in the kernel's code.
+pub fn is_code(address: u64) -> bool {
+    (&raw const __text_start as u64..&raw const __text_end as u64).contains(&address)
+}
+
+/// Physical memory as the early tables show it, to read firmware tables.
+pub struct EarlyMemory;
+
+impl Reader for EarlyMemory {
+    fn bytes(&self, address: u64, length: usize) -> Option<&[u8]> {
+        let end = address.checked_add(u64::try_from(length).ok()?)?;
+        if end > EARLY_LIMIT {
+            return None;
+        }
+        // SAFETY: the early tables map all of this; what lies there is what the loader and the firmware left, which
+        // nobody changes while the boot core reads it.
+        Some(unsafe { core::slice::from_raw_parts((WINDOW + address) as *const u8, length) })
+    }
+}
+
+/// The tables under construction.
+pub struct Tables<'a> {
+    root: u64,
+    /// Where pages for tables come from.
+    free: &'a mut Runs<MAX_RUNS>,
+    /// The largest page: 3 for 1 GiB, 2 for 2 MiB.
+    largest: u8,
+}
+
+impl<'a> Tables<'a> {
+    /// Empty tables. `None` if there is no memory.
+    pub fn new(free: &'a mut Runs<MAX_RUNS>) -> Option<Self> {
+        const GIGABYTE_PAGES: u32 = 1 << 26;
+        let largest = if cpu::cpuid(0x8000_0001, 0).edx & GIGABYTE_PAGES != 0 { 3 } else { 2 };
+        let root = take_page(free)?;
+        Some(Tables { root, free, largest })
+    }
+
+    /// Physical address of the root table.
+    pub fn root(&self) -> u64 {
+        self.root
+    }
+
+    /// Takes clear memory that the early tables show: its physical address.
+    pub fn take(&mut self, bytes: u64) -> Option<u64> {
+        let address = self.free.take(bytes, EARLY_LIMIT)?;
+        clear(address, bytes);
+        Some(address)
+    }
+
+    /// Takes memory anywhere, as it is.
+    pub fn take_anywhere(&mut self, bytes: u64) -> Option<u64> {
+        self.free.take(bytes, u64::MAX)
+    }
+
+    /// Maps a run of pages with the largest pages that fit.
+    pub fn map(&mut self, virtual_address: u64, run: Run, flags: u64) -> Option<()> {
+        let mut done = 0;
+        while done < run.bytes {
+            let (to, from) = (virtual_address + done, run.address + done);
+            let mut level = self.largest;
+            while level > 1 && ((to | from) % paging::span(level) != 0 || run.bytes - done < paging::span(level)) {
+                level -= 1;
+            }
+            self.map_one(to, from, level, flags)?;
+            done += paging::span(level);
+        }
+        Some(())
+    }
+
+    fn map_one(&mut self, virtual_address: u64, physical: u64, level: u8, flags: u64) -> Option<()> {
+        let mut table = self.root;
+        for upper in (level + 1..=paging::LEVELS).rev() {
+            let entry = entry_mut(table, paging::index(virtual_address, upper));
+            if *entry == 0 {
+                *entry = take_page(self.free)? | PRESENT | WRITE;
+            }
+            table = *entry & !(PAGE_SIZE - 1);
+        }
+        let large = if level > 1 { LARGE } else { 0 };
+        *entry_mut(table, paging::index(virtual_address, level)) = physical | flags | large | PRESENT | GLOBAL;
+        Some(())
+    }
+
+    /// Maps the kernel's image, each part with its own rights.
+    pub fn map_image(&mut self) -> Option<()> {
+        let text = &raw const __text_start as u64;
+        let rodata = &raw const __rodata_start as u64;
+        let data = &raw const __data_start as u64;
+        let parts = [
+            (text, &raw const __text_end as u64, 0),
+            (rodata, &raw const __rodata_end as u64, NO_EXECUTE),
+            (data, &raw const __kernel_end as u64, NO_EXECUTE | WRITE),
+        ];
+        for (start, end, flags) in parts {
+            self.map(start, Run { address: start - IMAGE, bytes: end - start }, flags)?;
+        }
+        Some(())
+    }
+
+    /// Maps main memory at the window, but for the kernel's image.
+    pub fn map_window(&mut self, ram: &Runs<MAX_RUNS>) -> Option<()> {
+        let mut runs = *ram;
+        runs.remove(image().address, image().bytes);
+        for &run in runs.as_slice() {
+            self.map(WINDOW + run.address, run, NO_EXECUTE | WRITE)?;
+        }
+        Some(())
+    }
+
+    /// Maps the page of a device of the kernel's own; answers the virtual address that `physical` gets.
+    pub fn map_device(&mut self, physical: u64) -> Option<u64> {
+        let number = DEVICE_PAGES.load(Ordering::Relaxed);
+        if number >= MAX_DEVICES {
+            return None;
+        }
+        DEVICE_PAGES.store(number + 1, Ordering::Relaxed);
+        let page = DEVICES + number * PAGE_SIZE;
+        let offset = physical % PAGE_SIZE;
+        self.map_one(page, physical - offset, 1, NO_EXECUTE | WRITE | UNCACHED)?;
+        Some(page + offset)
+    }
+
+    /// Makes these the tables that the boot core uses, and the others will.
+    pub fn load(&self) {
+        KERNEL_ROOT.store(self.root, Ordering::Release);
+        // SAFETY: they map the image that runs here and its data as the early ones do.
+        unsafe { cpu::load_root(self.root) };
+    }
+}
+
+/// Physical address of the kernel's root table.
+pub fn kernel_root() -> u64 {
+    KERNEL_ROOT.load(Ordering::Relaxed)
+}
+
+/// Copies the kernel's half of the root table, whose entries never change after boot.
+pub fn fill_root(root: &mut [u64; 512]) {
+    let kernel = (WINDOW + kernel_root()) as *const [u64; 512];
+    // SAFETY: the kernel's root table is mapped at the window, and nobody writes it after boot.
+    let kernel = unsafe { &*kernel };
+    if let (Some(upper), Some(kernel)) = (root.get_mut(256..), kernel.get(256..)) {
+        for (entry, kernel) in upper.iter_mut().zip(kernel) {
+            *entry = *kernel;
+        }
+    }
+}
+
+fn take_page(free: &mut Runs<MAX_RUNS>) -> Option<u64> {
+    let page = free.take(PAGE_SIZE, EARLY_LIMIT)?;
+    clear(page, PAGE_SIZE);
+    Some(page)
+}
+
+/// Fills pages with zeros.
+fn clear(address: u64, bytes: u64) {
+    for offset in (0..bytes).step_by(8) {
+        // SAFETY: the caller took this memory from the free runs below the early limit, so it is mapped and nobody's.
+        unsafe { ((WINDOW + address + offset) as *mut u64).write(0) };
+    }
+}
+
+fn entry_mut<'a>(table: u64, index: u64) -> &'a mut u64 {
+    // An index is below 512 (`paging::index`), so the entry lies in the table's page.
+    let entry = (WINDOW + table + index * 8) as *mut u64;
+    // SAFETY: a table that `take_page` made: mapped, aligned, and used by nobody but the boot core here, which drops
+    // each such reference before it makes the next.
+    unsafe { &mut *entry }
+}

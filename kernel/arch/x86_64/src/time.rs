@@ -1,0 +1,185 @@
+//! The clock (TSC) and the timer (TSC-deadline, or the local APIC's countdown).
+//!
+//! How fast they tick comes from CPUID where it says so, else is measured against the 8254 timer, in about 8 ms.
+
+use crate::apic;
+use crate::cpu;
+use crate::once::SetOnce;
+use crate::percore::CoreData;
+
+/// Ticks per second of the 8254's input.
+const PIT_FREQUENCY: u64 = 1_193_182;
+/// How long the measurement takes, in the 8254's ticks: 8 ms.
+const PIT_WINDOW: u64 = PIT_FREQUENCY * 8 / 1000;
+/// How long the countdown is measured, in ns.
+const COUNTDOWN_WINDOW_NS: u64 = 1_000_000;
+const NS_PER_S: u64 = 1_000_000_000;
+
+/// How the machine's clock runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// TSC ticks per second.
+    pub frequency: u64,
+    /// The TSC when the clock was 0.
+    pub start: u64,
+    /// Nanoseconds per TSC tick, times 2^32.
+    ns_per_tick: u64,
+    /// TSC ticks per nanosecond, times 2^32.
+    ticks_per_ns: u64,
+    /// Ticks of the countdown per nanosecond, times 2^32.
+    countdown_per_ns: u64,
+}
+
+static CLOCK: SetOnce<Clock> =
+    SetOnce::new(Clock { frequency: 0, start: 0, ns_per_tick: 0, ticks_per_ns: 0, countdown_per_ns: 0 });
+
+/// The clock.
+pub fn clock() -> &'static Clock {
+    CLOCK.get()
+}
+
+/// Finds out how fast things tick, with this core's local APIC running. False: the machine gives nothing to go by.
+///
+/// # Safety
+/// As [`SetOnce::set`].
+pub unsafe fn start() -> bool {
+    let Some(frequency) = told_frequency().or_else(measure) else { return false };
+    let mut clock = Clock {
+        frequency,
+        start: cpu::tsc(),
+        ns_per_tick: scale(NS_PER_S, frequency),
+        ticks_per_ns: scale(frequency, NS_PER_S),
+        countdown_per_ns: 0,
+    };
+    if !apic::tsc_deadline() {
+        clock.countdown_per_ns = measure_countdown(&clock);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { CLOCK.set(clock) };
+    true
+}
+
+/// Nanoseconds since [`start`].
+pub fn now() -> u64 {
+    let clock = CLOCK.get();
+    multiply(cpu::tsc().wrapping_sub(clock.start), clock.ns_per_tick)
+}
+
+/// Waits; only while booting.
+pub fn delay(ns: u64) {
+    let end = now().saturating_add(ns);
+    while now() < end {
+        core::hint::spin_loop();
+    }
+}
+
+/// Has the timer interrupt once the clock reaches `deadline`; `u64::MAX`: never. It may come early if that is far off.
+pub fn set_timer(core: &CoreData, deadline: u64) {
+    if core.timer.replace(deadline) != deadline {
+        arm(deadline);
+    }
+}
+
+/// Sets the timer itself, in passing (see [`set_timer`]).
+pub fn arm(deadline: u64) {
+    let clock = CLOCK.get();
+    if apic::tsc_deadline() {
+        let ticks = multiply(deadline, clock.ticks_per_ns).saturating_add(clock.start).saturating_add(1);
+        apic::set_tsc_deadline(if deadline == u64::MAX { 0 } else { ticks });
+    } else if deadline == u64::MAX {
+        apic::set_countdown(0);
+    } else {
+        let ticks = multiply(deadline.saturating_sub(now()), clock.countdown_per_ns).saturating_add(1);
+        apic::set_countdown(u32::try_from(ticks).unwrap_or(u32::MAX));
+    }
+}
+
+/// The timer has interrupted: it is no longer set.
+pub fn timer_done(core: &CoreData) {
+    core.timer.set(u64::MAX);
+}
+
+/// `numerator / denominator` times 2^32, or the largest number.
+fn scale(numerator: u64, denominator: u64) -> u64 {
+    let scaled = u128::from(numerator) << 32;
+    let Some(quotient) = scaled.checked_div(u128::from(denominator)) else { return u64::MAX };
+    u64::try_from(quotient).unwrap_or(u64::MAX)
+}
+
+/// `value` times a [`scale`]d factor.
+fn multiply(value: u64, factor: u64) -> u64 {
+    let product = (u128::from(value) * u128::from(factor)) >> 32;
+    u64::try_from(product).unwrap_or(u64::MAX)
+}
+
+/// What CPUID says: leaf 0x15 (TSC and crystal), or a hypervisor's leaf 0x40000010 (kHz).
+fn told_frequency() -> Option<u64> {
+    let tsc = cpu::cpuid(0x15, 0);
+    if tsc.eax != 0 && tsc.ebx != 0 && tsc.ecx != 0 {
+        return Some(u64::from(tsc.ecx) * u64::from(tsc.ebx) / u64::from(tsc.eax));
+    }
+    let hypervisor = cpu::cpuid(1, 0).ecx >> 31 != 0;
+    let timing = if hypervisor { cpu::cpuid(0x4000_0010, 0).eax } else { 0 };
+    if timing == 0 { None } else { Some(u64::from(timing) * 1000) }
+}
+
+/// Measures the TSC against channel 2 of the 8254.
+fn measure() -> Option<u64> {
+    /// Samples until the timer counts as absent: each takes microseconds.
+    const PATIENCE: u32 = 100_000;
+    const GATE: u16 = 0x61;
+    // Gate of channel 2 on, loudspeaker off; then mode 0, both bytes, from the top.
+    cpu::out8(GATE, cpu::in8(GATE) & !2 | 1);
+    cpu::out8(0x43, 0b1011_0000);
+    cpu::out8(0x42, 0xff);
+    cpu::out8(0x42, 0xff);
+    let (first_tsc, first) = best_sample(|| u64::from(pit_count()));
+    for _ in 0..PATIENCE {
+        let (tsc, count) = best_sample(|| u64::from(pit_count()));
+        let passed = first.wrapping_sub(count) & 0xffff;
+        if passed >= PIT_WINDOW {
+            let ticks = u128::from(tsc.wrapping_sub(first_tsc)) * u128::from(PIT_FREQUENCY);
+            return u64::try_from(ticks / u128::from(passed)).ok().filter(|&frequency| frequency != 0);
+        }
+    }
+    None
+}
+
+/// The count of the 8254's channel 2, latched.
+fn pit_count() -> u16 {
+    cpu::out8(0x43, 0b1000_0000);
+    let low = cpu::in8(0x42);
+    u16::from_le_bytes([low, cpu::in8(0x42)])
+}
+
+/// Measures the local APIC's countdown against the TSC: its ticks per nanosecond, times 2^32.
+fn measure_countdown(clock: &Clock) -> u64 {
+    let window = multiply(COUNTDOWN_WINDOW_NS, clock.ticks_per_ns);
+    // It won't get to 0 and interrupt: no countdown is that fast.
+    apic::set_countdown(u32::MAX);
+    let (first_tsc, first) = best_sample(|| u64::from(apic::countdown()));
+    loop {
+        let (tsc, count) = best_sample(|| u64::from(apic::countdown()));
+        let passed = tsc.wrapping_sub(first_tsc);
+        if passed >= window {
+            apic::set_countdown(0);
+            return scale(first.wrapping_sub(count), multiply(passed, clock.ns_per_tick));
+        }
+    }
+}
+
+/// Reads another counter together with the TSC: of a few tries, the one during which the least time passed, since a
+/// virtual machine may be interrupted between the two.
+fn best_sample(mut read: impl FnMut() -> u64) -> (u64, u64) {
+    let (mut best, mut sample) = (u64::MAX, (0, 0));
+    for _ in 0..4 {
+        let before = cpu::tsc();
+        let value = read();
+        let gap = cpu::tsc().wrapping_sub(before);
+        if gap < best {
+            best = gap;
+            sample = (before + gap / 2, value);
+        }
+    }
+    sample
+}

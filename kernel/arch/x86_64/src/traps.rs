@@ -1,0 +1,483 @@
+//! How a core enters the kernel and leaves it.
+//!
+//! A trap from user mode saves the thread's registers straight into its record, which `CoreData::thread` points to,
+//! and calls [`user_trap`] or [`system_call`]; these answer the record to continue with. A trap in kernel mode is
+//! either the interrupt that an idle core waits for, or the end ([`report`](crate::report)).
+//!
+//! The kernel never uses `gs`, but for finding the stack in a system call; so traps need no `swapgs`, and one at a bad
+//! moment (an NMI) does no harm.
+
+use core::arch::{asm, global_asm};
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use anos_abi::fault::FaultKind;
+use anos_core::Kernel;
+use anos_machine::{Event, Fault, Next, Registers, Thread};
+
+use crate::machine::Processor;
+use crate::paging::{USER_END, WINDOW};
+use crate::percore::{self, CoreData, IST_DOUBLE_FAULT, IST_NMI, KERNEL_CODE, USER_CODE, USER_DATA};
+use crate::{apic, cpu, fpu, ioapic, report, time};
+
+/// Everything that the cores share.
+pub static KERNEL: Kernel = Kernel::new();
+
+/// Vectors in use: exceptions, lines, timer, kicks, alarm.
+const VECTORS: usize = 0x80;
+/// Bytes of a vector's stub.
+const STUB: u64 = 16;
+
+/// Flags that a thread may have; interrupts are always on.
+const USER_FLAGS: u64 = 0x0025_0dd5;
+const FLAGS: u64 = 0x202;
+const INTERRUPT_FLAG: u64 = 1 << 9;
+
+/// In [`Thread::machine`]'s second word: a core has run this thread. A record that is made anew at the same place is
+/// thus another thread.
+const LOADED: u64 = 1;
+
+/// What a trap in kernel mode pushes.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Frame {
+    pub r15: u64,
+    pub r14: u64,
+    pub r13: u64,
+    pub r12: u64,
+    pub r11: u64,
+    pub r10: u64,
+    pub r9: u64,
+    pub r8: u64,
+    pub rbp: u64,
+    pub rdi: u64,
+    pub rsi: u64,
+    pub rdx: u64,
+    pub rcx: u64,
+    pub rbx: u64,
+    pub rax: u64,
+    pub vector: u64,
+    pub error: u64,
+    pub rip: u64,
+    pub cs: u64,
+    pub rflags: u64,
+    pub rsp: u64,
+    pub ss: u64,
+}
+
+unsafe extern "C" {
+    static trap_stubs: u8;
+    static system_call_entry: u8;
+}
+
+global_asm!(
+    // One stub per vector: pushes an error code where the processor doesn't, and the vector.
+    ".balign 16",
+    ".global trap_stubs",
+    "trap_stubs:",
+    ".set vector, 0",
+    ".rept {vectors}",
+    ".balign 16",
+    // These push an error code themselves: 8, 10 to 14, 17, 21, 29, 30.
+    ".if (0x60227d00 >> vector) & 1 == 0 || vector > 31",
+    "push 0",
+    ".endif",
+    "push vector",
+    // These have stacks of their own, and are always the end.
+    ".if vector == 2 || vector == 8 || vector == 18",
+    "jmp trap_in_kernel",
+    ".else",
+    "jmp trap",
+    ".endif",
+    ".set vector, vector + 1",
+    ".endr",
+    "trap:",
+    "test byte ptr [rsp + 24], 3",
+    "jz trap_in_kernel",
+    // From user mode: the stack was empty, so the core's data begins behind the seven words on it.
+    "push rax",
+    "mov rax, [rsp + 64 + {thread}]",
+    "mov [rax + {words}], r8",
+    "mov [rax + {words} + 8], r9",
+    "mov [rax + {words} + 16], r12",
+    "mov [rax + {words} + 24], r13",
+    "mov [rax + {words} + 32], r14",
+    "mov [rax + {words} + 40], r15",
+    "mov [rax + {words} + 48], rbx",
+    "mov [rax + {words} + 56], rbp",
+    "mov [rax + {label}], rdi",
+    "mov [rax + {slots}], rsi",
+    "mov [rax + {reply}], rdx",
+    "mov [rax + {deadline}], r10",
+    "mov [rax + {other} + 8], rcx",
+    "mov [rax + {other} + 16], r11",
+    "pop [rax + {operation}]",
+    "pop rdi",              // vector
+    "pop rsi",              // error code
+    "pop [rax + {pc}]",
+    "add rsp, 8",           // code selector: always the same
+    "pop [rax + {other}]",  // flags
+    "pop [rax + {sp}]",
+    "add rsp, 8",           // stack selector
+    "mov rdx, rsp",         // the core's data
+    // Clears what the user may have set: direction, alignment check (it would lift SMAP), trap.
+    "push 2",
+    "popfq",
+    "xor ebp, ebp",
+    "call {user_trap}",
+    // rax: the record to continue with.
+    "leave_kernel:",
+    "cmp qword ptr [rax + {other}], 0",
+    "jne 2f",
+    // It starts, or made a system call: nothing but the roles' registers matters, and `sysret` does. The program
+    // counter is below USER_END, so it can't fault.
+    "mov r8, [rax + {words}]",
+    "mov r9, [rax + {words} + 8]",
+    "mov r12, [rax + {words} + 16]",
+    "mov r13, [rax + {words} + 24]",
+    "mov r14, [rax + {words} + 32]",
+    "mov r15, [rax + {words} + 40]",
+    "mov rbx, [rax + {words} + 48]",
+    "mov rbp, [rax + {words} + 56]",
+    "mov rdi, [rax + {label}]",
+    "mov rsi, [rax + {slots}]",
+    "mov rdx, [rax + {reply}]",
+    "mov r10, [rax + {deadline}]",
+    "mov rcx, [rax + {pc}]",
+    "mov r11d, {flags}",
+    "mov rsp, [rax + {sp}]",
+    "mov rax, [rax + {operation}]",
+    "sysretq",
+    "2:",
+    "push {user_data}",
+    "push [rax + {sp}]",
+    "push [rax + {other}]",
+    "push {user_code}",
+    "push [rax + {pc}]",
+    "mov r8, [rax + {words}]",
+    "mov r9, [rax + {words} + 8]",
+    "mov r12, [rax + {words} + 16]",
+    "mov r13, [rax + {words} + 24]",
+    "mov r14, [rax + {words} + 32]",
+    "mov r15, [rax + {words} + 40]",
+    "mov rbx, [rax + {words} + 48]",
+    "mov rbp, [rax + {words} + 56]",
+    "mov rdi, [rax + {label}]",
+    "mov rsi, [rax + {slots}]",
+    "mov rdx, [rax + {reply}]",
+    "mov r10, [rax + {deadline}]",
+    "mov rcx, [rax + {other} + 8]",
+    "mov r11, [rax + {other} + 16]",
+    "mov rax, [rax + {operation}]",
+    "iretq",
+    // System calls. All registers are the message's, so the stack pointer serves to reach the record; interrupts are
+    // off, and what can't be off has stacks of its own.
+    ".balign 16",
+    ".global system_call_entry",
+    "system_call_entry:",
+    "swapgs",
+    "mov gs:[{user_stack}], rsp",
+    "mov rsp, gs:[{thread}]",
+    "mov [rsp + {words}], r8",
+    "mov [rsp + {words} + 8], r9",
+    "mov [rsp + {words} + 16], r12",
+    "mov [rsp + {words} + 24], r13",
+    "mov [rsp + {words} + 32], r14",
+    "mov [rsp + {words} + 40], r15",
+    "mov [rsp + {words} + 48], rbx",
+    "mov [rsp + {words} + 56], rbp",
+    "mov [rsp + {operation}], rax",
+    "mov [rsp + {label}], rdi",
+    "mov [rsp + {slots}], rsi",
+    "mov [rsp + {reply}], rdx",
+    "mov [rsp + {deadline}], r10",
+    "mov [rsp + {pc}], rcx",
+    "mov rax, gs:[{user_stack}]",
+    "mov [rsp + {sp}], rax",
+    "xor ebp, ebp",
+    "mov [rsp + {other}], rbp",
+    "mov rdi, gs:[{this}]",
+    "swapgs",
+    "mov rsp, rdi",
+    "call {system_call}",
+    "jmp leave_kernel",
+    "trap_in_kernel:",
+    "push rax",
+    "push rbx",
+    "push rcx",
+    "push rdx",
+    "push rsi",
+    "push rdi",
+    "push rbp",
+    "push r8",
+    "push r9",
+    "push r10",
+    "push r11",
+    "push r12",
+    "push r13",
+    "push r14",
+    "push r15",
+    "cld",
+    "mov rdi, rsp",
+    "call {kernel_trap}",
+    "pop r15",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop r11",
+    "pop r10",
+    "pop r9",
+    "pop r8",
+    "pop rbp",
+    "pop rdi",
+    "pop rsi",
+    "pop rdx",
+    "pop rcx",
+    "pop rbx",
+    "pop rax",
+    "add rsp, 16",
+    "iretq",
+    // A core's first way out: rdi is its data, and the top of its stack.
+    ".global first_leave",
+    "first_leave:",
+    "mov rsp, rdi",
+    "xor ebp, ebp",
+    "call {first_event}",
+    "jmp leave_kernel",
+    vectors = const VECTORS,
+    thread = const percore::THREAD,
+    user_stack = const percore::USER_STACK,
+    this = const percore::THIS,
+    words = const offset_of!(Registers, words),
+    operation = const offset_of!(Registers, operation),
+    label = const offset_of!(Registers, label),
+    slots = const offset_of!(Registers, slots),
+    reply = const offset_of!(Registers, reply),
+    deadline = const offset_of!(Registers, deadline),
+    pc = const offset_of!(Registers, pc),
+    sp = const offset_of!(Registers, sp),
+    other = const offset_of!(Registers, other),
+    flags = const FLAGS,
+    user_data = const USER_DATA,
+    user_code = const USER_CODE,
+    user_trap = sym user_trap,
+    system_call = sym system_call,
+    kernel_trap = sym kernel_trap,
+    first_event = sym first_event,
+);
+
+const _: () = assert!(offset_of!(Thread, registers) == 0);
+
+/// The interrupt descriptor table, the same for all cores: two words for each vector. Written by the boot core before
+/// any other runs.
+static VECTOR_TABLE: [[AtomicU64; 2]; VECTORS] = [const { [const { AtomicU64::new(0) }; 2] }; VECTORS];
+
+/// Fills the table; the boot core, once.
+pub fn prepare() {
+    const PRESENT_INTERRUPT_GATE: u64 = 0x8e << 40;
+    const FROM_USER_MODE: u64 = 3 << 45;
+    for (vector, words) in VECTOR_TABLE.iter().enumerate() {
+        let stub = &raw const trap_stubs as u64 + vector as u64 * STUB;
+        let stack = match vector {
+            8 => IST_DOUBLE_FAULT,
+            2 | 18 => IST_NMI,
+            _ => 0,
+        };
+        let user = if vector == 3 { FROM_USER_MODE } else { 0 };
+        let low = stub & 0xffff
+            | u64::from(KERNEL_CODE) << 16
+            | u64::from(stack) << 32
+            | PRESENT_INTERRUPT_GATE
+            | user
+            | (stub >> 16 & 0xffff) << 48;
+        words[0].store(low, Ordering::Relaxed);
+        words[1].store(stub >> 32, Ordering::Relaxed);
+    }
+}
+
+/// This core uses the table from now on.
+pub fn load() {
+    #[repr(C, packed)]
+    struct Pointer {
+        limit: u16,
+        base: *const [[AtomicU64; 2]; VECTORS],
+    }
+    let pointer = Pointer { limit: cpu::table_limit(VECTORS * 16), base: &raw const VECTOR_TABLE };
+    // SAFETY: a static table whose entries are gates to the stubs above.
+    unsafe { asm!("lidt [{}]", in(reg) &raw const pointer, options(readonly, nostack, preserves_flags)) };
+}
+
+/// Sets this core up for traps and protection; it runs on its own stack, in the kernel's tables.
+pub fn start_core(core: &CoreData) {
+    percore::load(core, &raw const system_call_entry as u64);
+    load();
+    percore::protect();
+    apic::start();
+}
+
+/// The core has nothing to run yet; what it is given, it runs.
+pub fn begin(core: &'static CoreData) -> ! {
+    // SAFETY: nothing on this stack is used again.
+    unsafe { asm!("jmp first_leave", in("rdi") core, options(noreturn)) }
+}
+
+/// The machine starts anew: no gate can be used, not even the one for that.
+pub fn triple_fault() -> ! {
+    let pointer = [0_u8; 10];
+    // SAFETY: the end of all memory safety: the processor resets at the next instruction.
+    unsafe { asm!("lidt [{}]", "ud2", in(reg) pointer.as_ptr(), options(noreturn)) }
+}
+
+extern "C" fn first_event(core: &CoreData) -> *mut Registers {
+    run(core, Event::Start)
+}
+
+/// A system call: the registers are in the thread's record.
+extern "C" fn system_call(core: &CoreData) -> *mut Registers {
+    run(core, Event::SystemCall)
+}
+
+/// Any other trap from user mode.
+extern "C" fn user_trap(vector: u64, error: u64, core: &CoreData) -> *mut Registers {
+    const FPU_OFF: u64 = 7;
+    if vector == FPU_OFF && !core.fpu.get() {
+        fpu::load(core);
+        return core.thread.get().cast();
+    }
+    fpu::save(core);
+    let event = if vector < 32 { Some(fault(vector, error, core)) } else { interrupt(vector, core) };
+    match event {
+        Some(event) => run(core, event),
+        None => core.thread.get().cast(),
+    }
+}
+
+/// What the kernel's core is told of an exception.
+fn fault(vector: u64, error: u64, core: &CoreData) -> Event {
+    const PAGE_FAULT: u64 = 14;
+    const BREAKPOINT: u64 = 3;
+    const WRITE: u64 = 1 << 1;
+    const FETCH: u64 = 1 << 4;
+    let kind = match vector {
+        PAGE_FAULT if error & FETCH != 0 => FaultKind::Execute,
+        PAGE_FAULT if error & WRITE != 0 => FaultKind::Write,
+        PAGE_FAULT => FaultKind::Read,
+        // A general protection fault is a privileged instruction, most of the time.
+        6 | 13 => FaultKind::IllegalInstruction,
+        0 | 4 | 16 | 19 => FaultKind::Arithmetic,
+        1 | BREAKPOINT => FaultKind::Breakpoint,
+        17 => FaultKind::Alignment,
+        _ => FaultKind::Other,
+    };
+    if vector == BREAKPOINT {
+        // The processor reports the address behind the instruction, which has one byte.
+        // SAFETY: the record of the running thread, which this core alone writes now.
+        let pc = unsafe { &mut (*core.thread.get()).registers.pc };
+        *pc = pc.wrapping_sub(1);
+    }
+    let address = if vector == PAGE_FAULT { cpu::cr2() } else { 0 };
+    Event::Fault(Fault { kind, address, cause: vector | error << 8 })
+}
+
+/// Takes an interrupt. `None`: nobody needs to hear of it.
+fn interrupt(vector: u64, core: &CoreData) -> Option<Event> {
+    const TIMER: u64 = apic::TIMER as u64;
+    const KICK: u64 = apic::KICK as u64;
+    const ALARM: u64 = apic::ALARM as u64;
+    const LINES: u64 = ioapic::FIRST_VECTOR as u64;
+    const LAST_LINE: u64 = LINES + ioapic::MAX_LINES as u64 - 1;
+    let event = match vector {
+        TIMER => {
+            time::timer_done(core);
+            Some(Event::Timer)
+        }
+        KICK => Some(Event::Kick),
+        ALARM => None,
+        LINES..=LAST_LINE => {
+            let line = cpu::low(vector - LINES);
+            ioapic::arrived(line);
+            Some(Event::Interrupt(line))
+        }
+        // Spurious, or left over from the old interrupt controller: neither wants an answer.
+        _ => return None,
+    };
+    apic::end_of_interrupt();
+    event
+}
+
+/// A trap in kernel mode.
+extern "C" fn kernel_trap(frame: &mut Frame) {
+    let stack = core::ptr::from_mut(frame) as u64;
+    // SAFETY: null, or the data of the core that runs here, which was written before its stack was used.
+    let core = unsafe { percore::data_at(stack).as_ref() };
+    match core {
+        Some(core) if frame.vector >= 32 && core.waits.get() => {
+            core.woken_by.set(interrupt(frame.vector, core));
+            // One interrupt at a time: the core looks at this one first.
+            frame.rflags &= !INTERRUPT_FLAG;
+        }
+        _ => report::kernel_fault(frame),
+    }
+}
+
+/// Enters the kernel's core until there is a thread to run; answers its record.
+fn run(core: &CoreData, mut event: Event) -> *mut Registers {
+    loop {
+        core.rounds.set(0);
+        match anos_core::enter(&KERNEL, &mut Processor(core), event) {
+            Next::Run(thread) => return resume(core, (WINDOW + thread.address()) as *mut Thread),
+            Next::Idle => event = idle(core),
+        }
+    }
+}
+
+/// Waits for an interrupt, with no thread.
+fn idle(core: &CoreData) -> Event {
+    fpu::release(core);
+    core.thread.set(core::ptr::null_mut());
+    loop {
+        core.waits.set(true);
+        cpu::wait_for_interrupt();
+        core.waits.set(false);
+        if let Some(event) = core.woken_by.take() {
+            return event;
+        }
+    }
+}
+
+/// Makes a thread the running one, and its registers such that the processor takes them.
+fn resume(core: &CoreData, thread: *mut Thread) -> *mut Registers {
+    // SAFETY: a thread that the kernel's core chose for this core: mapped, and written by this core alone until it
+    // says again that it is in the kernel.
+    let state = unsafe { &mut (*thread).machine };
+    if core.thread.get() != thread || state[1] & LOADED == 0 {
+        state[1] |= LOADED;
+        fpu::release(core);
+        core.thread.set(thread);
+        clear_selectors();
+        core.thread_pointer.set(u64::MAX);
+    } else if state[0] == 0 {
+        fpu::release(core);
+    }
+    // SAFETY: as above; another part of the record.
+    let registers = unsafe { &mut (*thread).registers };
+    registers.pc = registers.pc.min(USER_END);
+    registers.sp = registers.sp.min(USER_END);
+    if registers.other[0] != 0 {
+        registers.other[0] = registers.other[0] & USER_FLAGS | FLAGS;
+    }
+    let thread_pointer = registers.tp.min(USER_END);
+    if core.thread_pointer.replace(thread_pointer) != thread_pointer {
+        // SAFETY: a canonical address, for the user's `fs` alone.
+        unsafe { cpu::write_msr(cpu::Msr::FS_BASE, thread_pointer) };
+    }
+    core::ptr::from_mut(registers)
+}
+
+/// No selector of the last thread is left. Clears the user's bases of `fs` and `gs` with them.
+fn clear_selectors() {
+    // SAFETY: the kernel uses none of these registers, and 64-bit code in user mode needs none loaded.
+    unsafe {
+        asm!("mov ds, {0:e}", "mov es, {0:e}", "mov fs, {0:e}", "mov gs, {0:e}", in(reg) 0, options(nostack, preserves_flags));
+    }
+}

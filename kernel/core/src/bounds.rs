@@ -1,0 +1,32 @@
+//! Every bound on the kernel's work, in one place. No loop in the core runs longer than one of these.
+
+/// Scheduling priorities; 255 is the most urgent.
+pub const PRIORITIES: usize = 256;
+/// Interrupt lines that programs can own.
+pub const MAX_INTERRUPTS: usize = 256;
+/// Buckets of the deadlines: one for each bit of a time in ns below 2^63, and one for what is due.
+pub const TIMER_BUCKETS: usize = 64;
+/// Deadlines looked at in one go.
+pub const TIMER_STEPS: usize = 8;
+/// Deadlines of a bucket compared to find the very first.
+pub const TIMER_SCAN: usize = 4;
+/// Objects made by one retype.
+pub const RETYPE_COUNT: u64 = 64;
+/// Pages given a kind by one retype (Untyped apart: that touches none).
+pub const RETYPE_PAGES: u64 = 512;
+/// Pages cleared by one call.
+pub const CLEAR_PAGES: u64 = 4;
+/// Capabilities deleted by one call.
+pub const DELETE_STEPS: usize = 8;
+/// Capabilities that may stem from one that is deleted alone, unless its parent stands right in front.
+pub const HEIRS: usize = 64;
+/// Slots of an ending table looked at by one call.
+pub const TABLE_SLOTS: u64 = 64;
+/// Threads woken by one call when an object ends.
+pub const WAKE_STEPS: usize = 16;
+/// Slots that a table can have at most.
+pub const MAX_TABLE_SLOTS: u64 = 1 << 16;
+/// Levels of page tables, at most (Sv57).
+pub const MAX_LEVELS: u8 = 5;
+/// A thread's turn among others of its priority, ns.
+pub const TURN_NS: u64 = 10_000_000;

@@ -1,0 +1,179 @@
+//! What a system call's registers ask for, and how it is answered.
+
+use anos_abi::{Error, Kind, Operation, Rights, Slots, Status, SystemCall};
+use anos_machine::{Machine, Reason, Ref, Slot, SlotRef, Thread};
+
+use crate::{Outcome, Visit};
+
+/// A call on a kernel object, as the caller's registers put it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    /// The calling thread.
+    pub caller: Ref<Thread>,
+    /// Where the called capability lies.
+    pub at: SlotRef,
+    /// The called capability.
+    pub target: Slot,
+    /// The method's number.
+    pub label: u64,
+    /// The arguments.
+    pub words: [u64; 8],
+    /// The slots to pass from and receive into.
+    pub slots: Slots,
+}
+
+impl Request {
+    /// The passed capability; an error if there is none.
+    pub fn passed<M: Machine>(&self, visit: &mut Visit<'_, M>) -> Outcome<(SlotRef, Slot)> {
+        let at = visit.slot_of_thread(self.caller, self.slots.pass().into())?;
+        let slot = visit.slot(at)?;
+        if slot.is_empty() {
+            return Err(Error::EmptySlot.into());
+        }
+        Ok((at, slot))
+    }
+
+    /// The passed capability, which must be of this kind and have these rights.
+    pub fn passed_kind<M: Machine>(
+        &self,
+        visit: &mut Visit<'_, M>,
+        kind: Kind,
+        rights: Rights,
+    ) -> Outcome<(SlotRef, Slot)> {
+        let (at, slot) = self.passed(visit)?;
+        if slot.kind() != kind {
+            return Err(Error::WrongKind.into());
+        }
+        if !slot.rights().contains(rights) {
+            return Err(Error::MissingRights.into());
+        }
+        Ok((at, slot))
+    }
+
+    /// The `n`th slot to receive into; it must be empty.
+    pub fn receive<M: Machine>(&self, visit: &mut Visit<'_, M>, n: u64) -> Outcome<SlotRef> {
+        let at = visit.slot_of_thread(self.caller, u64::from(self.slots.receive()) + n)?;
+        if visit.slot(at)?.is_empty() { Ok(at) } else { Err(Error::SlotOccupied.into()) }
+    }
+}
+
+/// What a kernel object answers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer {
+    /// The results.
+    pub words: [u64; 8],
+    /// Whether new capabilities lie in the receive slots.
+    pub capability: bool,
+}
+
+impl Answer {
+    /// Done; nothing to tell.
+    pub const OK: Answer = Answer::words([0; 8]);
+
+    /// Done, with results.
+    pub const fn words(words: [u64; 8]) -> Self {
+        Answer { words, capability: false }
+    }
+
+    /// Done; new capabilities lie in the receive slots.
+    pub const CAPABILITY: Answer = Answer { words: [0; 8], capability: true };
+}
+
+impl<M: Machine> Visit<'_, M> {
+    /// The running thread makes a system call.
+    pub(crate) fn system_call(&mut self) -> Outcome {
+        let core = self.mine()?;
+        core.counters.calls += 1;
+        // Somebody stopped the thread while this core waited for the lock: its call never happened.
+        let Some(thread) = core.current.some() else { return Ok(()) };
+        match self.dispatch(thread) {
+            Ok(()) => Ok(()),
+            Err(stop) => match stop.reason() {
+                Reason::Refused(error) => self.finish(thread, Status::error(error), 0, 0, [0; 8]),
+                Reason::Elsewhere(_) => Err(stop),
+            },
+        }
+    }
+
+    fn dispatch(&mut self, thread: Ref<Thread>) -> Outcome {
+        let registers = &self.held.store.get(thread)?.registers;
+        let operation = Operation(registers.operation);
+        let deadline = registers.deadline;
+        let reply = registers.reply;
+        let call = operation.call()?;
+        if call == SystemCall::Yield {
+            self.yield_turn()?;
+            return self.finish(thread, Status::OK, 0, 0, [0; 8]);
+        }
+        let at = self.slot_of_thread(thread, operation.target().into())?;
+        let target = self.slot(at)?;
+        match call {
+            SystemCall::Send | SystemCall::Call => self.send_to(thread, at, target, call, deadline),
+            SystemCall::Recv => self.receive_from(thread, &target, deadline, reply),
+            SystemCall::ReplyRecv => {
+                let reply_at = self.check_receive(thread, &target, reply, true)?;
+                self.reply(thread, reply_at)?;
+                self.receive_from(thread, &target, deadline, reply)
+            }
+            SystemCall::Yield => Ok(()),
+        }
+    }
+
+    /// Send or call: a message to a thread, a signal, an answer, or a method of a kernel object.
+    fn send_to(&mut self, thread: Ref<Thread>, at: SlotRef, target: Slot, call: SystemCall, deadline: u64) -> Outcome {
+        match target.kind() {
+            Kind::Empty => Err(Error::EmptySlot.into()),
+            Kind::Endpoint => self.send(thread, &target, call == SystemCall::Call, deadline),
+            Kind::Notification => {
+                if !target.rights().contains(Rights::WRITE) {
+                    return Err(Error::MissingRights.into());
+                }
+                self.signal(Ref::at(target.object), target.badge)?;
+                self.finish(thread, Status::OK, 0, 0, [0; 8])
+            }
+            Kind::Reply => {
+                if self.held.store.get(Ref::<anos_machine::Reply>::at(target.object))?.caller.is_none() {
+                    return Err(Error::PeerDied.into());
+                }
+                self.reply(thread, at)?;
+                self.finish(thread, Status::OK, 0, 0, [0; 8])
+            }
+            _ => {
+                let registers = &self.held.store.get(thread)?.registers;
+                let (label, words, slots) = (registers.label, registers.words, Slots(registers.slots));
+                let request = Request { caller: thread, at, target, label, words, slots };
+                match self.invoke(&request) {
+                    Ok(answer) => {
+                        let status = if answer.capability { Status(Status::CAPABILITY) } else { Status::OK };
+                        self.finish(thread, status, 0, 0, answer.words)
+                    }
+                    // A refusal is an answer like any server's: a label.
+                    Err(stop) => match stop.reason() {
+                        Reason::Refused(error) => self.finish(thread, Status::OK, error as u64, 0, [0; 8]),
+                        Reason::Elsewhere(_) => Err(stop),
+                    },
+                }
+            }
+        }
+    }
+
+    /// Writes the answer of a system call into a thread's registers. Everything that isn't part of it is cleared.
+    pub(crate) fn finish(
+        &mut self,
+        thread: Ref<Thread>,
+        status: Status,
+        label: u64,
+        badge: u64,
+        words: [u64; 8],
+    ) -> Outcome {
+        let registers = &mut self.held.store.get(thread)?.registers;
+        registers.operation = status.0;
+        registers.label = label;
+        registers.slots = badge;
+        registers.reply = 0;
+        registers.deadline = 0;
+        registers.words = words;
+        registers.other = [0; 24];
+        Ok(())
+    }
+}

@@ -1,0 +1,287 @@
+//! Where capabilities come from.
+//!
+//! Every capability stands in one list with its relatives, in pre-order with a depth: what was derived from it follows
+//! it, deeper. Deriving inserts right behind the parent, so all capabilities to one object stand next to each other,
+//! and "the last one" is a look at two neighbours. Deleting unlinks; what was derived stays, and belongs to the next
+//! one up: it rises, lest a newer sibling in front of it take it over. Revoking deletes what follows while it is deeper.
+
+use anos_abi::{Error, Kind};
+use anos_machine::{Machine, Slot, SlotRef};
+
+use crate::{Outcome, Progress, Visit, bounds};
+
+impl<M: Machine> Visit<'_, M> {
+    /// The capability in a slot.
+    pub fn slot(&mut self, slot: SlotRef) -> Outcome<Slot> {
+        Ok(*self.held.store.get(slot)?)
+    }
+
+    /// Puts a new capability into an empty slot, derived from `parent`.
+    ///
+    /// It goes one deeper, or as deep as what follows if that is a deeper descendant: else it would take what a
+    /// deleted sibling left behind for its own.
+    pub fn derive(&mut self, parent: SlotRef, to: SlotRef, mut content: Slot) -> Outcome {
+        let above = self.slot(parent)?;
+        let below = match above.next.some() {
+            Some(next) => self.slot(next)?.depth,
+            None => 0,
+        };
+        content.depth = (above.depth.saturating_add(1)).max(if below > above.depth { below } else { 0 });
+        content.previous = parent;
+        content.next = above.next;
+        *self.held.store.get(to)? = content;
+        self.held.store.get(parent)?.next = to;
+        if let Some(next) = above.next.some() {
+            self.held.store.get(next)?.previous = to;
+        }
+        Ok(())
+    }
+
+    /// What a copy of a capability holds, with at most these rights; `NotCopyable` if it can only be moved.
+    pub fn copy_of(&self, source: &Slot, rights: anos_abi::Rights) -> Result<Slot, Error> {
+        match source.kind() {
+            Kind::Empty => return Err(Error::EmptySlot),
+            Kind::Untyped | Kind::Reply | Kind::PageTable => return Err(Error::NotCopyable),
+            // Its table is ending: a second capability would keep it, half emptied.
+            Kind::CapTable if source.badge != 0 => return Err(Error::Busy),
+            _ => {}
+        }
+        let keeps_badge = matches!(source.kind(), Kind::Endpoint | Kind::Notification);
+        Ok(Slot {
+            rights: source.rights().intersection(rights).0,
+            badge: if keeps_badge { source.badge } else { 0 },
+            space: 0,
+            root: 0,
+            ..*source
+        })
+    }
+
+    /// Moves a capability into an empty slot; it keeps its place in the family.
+    pub fn move_slot(&mut self, from: SlotRef, to: SlotRef) -> Outcome {
+        let content = self.slot(from)?;
+        *self.held.store.get(to)? = content;
+        if let Some(next) = content.next.some() {
+            self.held.store.get(next)?.previous = to;
+        }
+        if let Some(previous) = content.previous.some() {
+            self.held.store.get(previous)?.next = to;
+        }
+        *self.held.store.get(from)? = Slot::default();
+        Ok(())
+    }
+
+    /// Whether anything was derived from this capability.
+    pub fn has_children(&mut self, slot: &Slot) -> Outcome<bool> {
+        match slot.next.some() {
+            Some(next) => Ok(self.slot(next)?.depth > slot.depth),
+            None => Ok(false),
+        }
+    }
+
+    /// Whether this is the only capability to its object.
+    pub fn is_last(&mut self, slot: &Slot) -> Outcome<bool> {
+        for neighbour in [slot.previous, slot.next] {
+            if let Some(neighbour) = neighbour.some() {
+                let other = self.slot(neighbour)?;
+                if other.kind == slot.kind && other.object == slot.object {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether a capability can go without leaving its descendants to a sibling: at most [`bounds::HEIRS`] of them, or
+    /// its parent stands right in front.
+    pub fn can_leave(&mut self, at: SlotRef) -> Outcome<bool> {
+        let slot = self.slot(at)?;
+        Ok(!self.has_newer_sibling(&slot)? || self.heirs(&slot)? <= bounds::HEIRS)
+    }
+
+    /// Whether a sibling (or what stems from one) stands in front, not the parent.
+    fn has_newer_sibling(&mut self, slot: &Slot) -> Outcome<bool> {
+        match slot.previous.some() {
+            Some(previous) => Ok(self.slot(previous)?.depth >= slot.depth),
+            None => Ok(false),
+        }
+    }
+
+    /// How many capabilities stem from one; counts to one past the bound.
+    fn heirs(&mut self, slot: &Slot) -> Outcome<usize> {
+        let mut next = slot.next;
+        for count in 0..=bounds::HEIRS {
+            let Some(at) = next.some() else { return Ok(count) };
+            let heir = self.slot(at)?;
+            if heir.depth <= slot.depth {
+                return Ok(count);
+            }
+            next = heir.next;
+        }
+        Ok(bounds::HEIRS + 1)
+    }
+
+    /// A capability is about to go. Its children rise to its own depth: else a newer sibling, which stands in front,
+    /// would take them for its own, and could revoke them. (Of a table that ends with more heirs than the bound, it
+    /// does: nobody is left there to be told.)
+    fn raise_heirs(&mut self, slot: &Slot) -> Outcome {
+        if !self.has_newer_sibling(slot)? {
+            return Ok(());
+        }
+        let count = self.heirs(slot)?;
+        if count > bounds::HEIRS {
+            return Ok(());
+        }
+        let mut next = slot.next;
+        let mut child = u32::MAX;
+        for _ in 0..count {
+            let heir = self.held.store.get(next)?;
+            // Children are ever less deep in the order of the list; what is deeper than the last one stems from it.
+            child = child.min(heir.depth);
+            heir.depth = slot.depth + (heir.depth - child);
+            next = heir.next;
+        }
+        Ok(())
+    }
+
+    fn unlink(&mut self, at: SlotRef) -> Outcome {
+        let content = self.slot(at)?;
+        self.raise_heirs(&content)?;
+        if let Some(next) = content.next.some() {
+            self.held.store.get(next)?.previous = content.previous;
+        }
+        if let Some(previous) = content.previous.some() {
+            self.held.store.get(previous)?.next = content.next;
+        }
+        *self.held.store.get(at)? = Slot::default();
+        Ok(())
+    }
+
+    /// Deletes a capability, and ends its object if it was the last one. `Again`: the object ends in steps.
+    pub fn delete(&mut self, at: SlotRef) -> Outcome<Progress> {
+        let slot = self.slot(at)?;
+        let ended = match slot.kind() {
+            Kind::Empty => return Ok(Progress::Done),
+            Kind::CapTable if self.is_last(&slot)? => self.empty_table(at, &slot)?,
+            Kind::Thread if self.is_last(&slot)? => self.end_thread(&slot)?,
+            _ => return self.delete_leaf(at, &slot),
+        };
+        if ended == Progress::Done {
+            self.unlink(at)?;
+        }
+        Ok(ended)
+    }
+
+    /// Deletes a capability inside a table that ends. Not `delete`: that would be recursion.
+    fn delete_in_table(&mut self, at: SlotRef) -> Outcome<Progress> {
+        let slot = self.slot(at)?;
+        if slot.kind() != Kind::Thread || !self.is_last(&slot)? {
+            return self.delete_in_thread(at);
+        }
+        let ended = self.end_thread(&slot)?;
+        if ended == Progress::Done {
+            self.unlink(at)?;
+        }
+        Ok(ended)
+    }
+
+    /// Deletes a capability inside a thread that ends, or that isn't a thread's last inside a table that ends.
+    pub(crate) fn delete_in_thread(&mut self, at: SlotRef) -> Outcome<Progress> {
+        let slot = self.slot(at)?;
+        match slot.kind() {
+            Kind::Empty => Ok(Progress::Done),
+            Kind::CapTable if self.is_last(&slot)? => self.orphan_table(at, &slot),
+            _ => self.delete_leaf(at, &slot),
+        }
+    }
+
+    /// Deletes a capability to an object that holds no capabilities, or one that isn't the last.
+    fn delete_leaf(&mut self, at: SlotRef, slot: &Slot) -> Outcome<Progress> {
+        match slot.kind() {
+            Kind::Frame if slot.space != 0 => self.unmap_frame(at)?,
+            Kind::PageTable if slot.space != 0 => self.unmap_table(at)?,
+            Kind::AddressSpace => self.stop_owner(at)?,
+            _ => {}
+        }
+        if self.is_last(slot)? {
+            let ended = match slot.kind() {
+                Kind::Endpoint => self.end_endpoint(slot.object)?,
+                Kind::Notification => self.end_notification(slot.object)?,
+                Kind::Reply => self.end_reply(slot.object)?,
+                Kind::AddressSpace => self.end_space(slot.object)?,
+                Kind::Interrupt => self.end_interrupt(slot.object)?,
+                _ => Progress::Done,
+            };
+            if ended == Progress::Again {
+                return Ok(Progress::Again);
+            }
+        }
+        self.before_unlink(at, slot)?;
+        self.unlink(at)?;
+        Ok(Progress::Done)
+    }
+
+    /// Deletes what was derived from a capability, a few at a time.
+    pub fn revoke(&mut self, at: SlotRef) -> Outcome<Progress> {
+        for _ in 0..bounds::DELETE_STEPS {
+            let slot = self.slot(at)?;
+            let Some(next) = slot.next.some() else { return Ok(Progress::Done) };
+            if slot.is_empty() || self.slot(next)?.depth <= slot.depth {
+                return Ok(Progress::Done);
+            }
+            if self.delete(next)? == Progress::Again {
+                return Ok(Progress::Again);
+            }
+        }
+        Ok(Progress::Again)
+    }
+
+    /// A table that ends loses its capabilities, a few at a time; `badge` counts the slots done.
+    ///
+    /// The table's own capability may lie in the table: it stays until the rest is gone. Meanwhile nothing more gets in:
+    /// `take_in` refuses, and a thread that uses the table would hold another capability to it.
+    fn empty_table(&mut self, own: SlotRef, table: &Slot) -> Outcome<Progress> {
+        let mut deleted = 0;
+        let mut cursor = table.badge;
+        let end = table.extent.min(cursor.saturating_add(bounds::TABLE_SLOTS));
+        while cursor < end && deleted < bounds::DELETE_STEPS {
+            let at = table_slot(table, cursor);
+            if at != own && !self.slot(at)?.is_empty() {
+                deleted += 1;
+                if self.delete_in_table(at)? == Progress::Again {
+                    break;
+                }
+            }
+            cursor += 1;
+        }
+        self.held.store.get(own)?.badge = cursor;
+        Ok(if cursor < table.extent { Progress::Again } else { Progress::Done })
+    }
+
+    /// A thread that ends stops, and loses its capabilities.
+    fn end_thread(&mut self, slot: &Slot) -> Outcome<Progress> {
+        let thread = anos_machine::Ref::at(slot.object);
+        self.stop(thread)?;
+        for part in crate::thread::Part::ALL {
+            if self.delete_in_thread(part.of(thread))? == Progress::Again {
+                return Ok(Progress::Again);
+            }
+        }
+        self.forget(thread)?;
+        Ok(Progress::Done)
+    }
+
+    /// The last capability to a table, inside an object that ends, moves into the table's own slot 0, which nobody can
+    /// name: it ends when the memory that it is made of is revoked. So tables that hold one another need no recursion.
+    fn orphan_table(&mut self, at: SlotRef, slot: &Slot) -> Outcome<Progress> {
+        let zero = table_slot(slot, 0);
+        if zero != at {
+            self.move_slot(at, zero)?;
+        }
+        Ok(Progress::Done)
+    }
+}
+
+/// The slot with this index of the table that a CapTable capability names.
+pub(crate) fn table_slot(table: &Slot, index: u64) -> SlotRef {
+    SlotRef::at(table.object.wrapping_add(index.wrapping_mul(size_of::<Slot>() as u64)))
+}

@@ -1,0 +1,45 @@
+//! A fault becomes a message to the thread's fault endpoint; the answer resumes or stops it.
+
+use anos_abi::Kind;
+use anos_abi::object::ThreadState;
+use anos_machine::{Fault, Machine, Ref};
+
+use crate::thread::Part;
+use crate::{Outcome, Visit};
+
+impl<M: Machine> Visit<'_, M> {
+    /// The running thread faulted.
+    pub(crate) fn fault(&mut self, fault: Fault) -> Outcome {
+        let core = self.mine()?;
+        core.counters.faults += 1;
+        let Some(thread) = core.current.some() else { return Ok(()) };
+        let handler = self.slot(Part::FaultEndpoint.of(thread))?;
+        let record = self.held.store.get(thread)?;
+        record.fault = [fault.kind as u64, fault.address, fault.cause];
+        if handler.kind() == Kind::Endpoint {
+            return self.send_fault(thread, &handler);
+        }
+        record.state = ThreadState::Stopped as u8;
+        let pc = record.registers.pc;
+        let me = self.me;
+        self.charge(me)?;
+        self.mine()?.current = Ref::NONE;
+        self.machine.console_write(b"anos: a thread without fault handler stops: ");
+        self.machine.console_write(fault.kind.text().as_bytes());
+        self.machine.console_write(b" at ");
+        self.write_hex(fault.address);
+        self.machine.console_write(b", program counter ");
+        self.write_hex(pc);
+        self.machine.console_write(b"\n");
+        Ok(())
+    }
+
+    fn write_hex(&mut self, number: u64) {
+        let mut text = *b"0x0000000000000000";
+        for (place, digit) in text.iter_mut().rev().take(16).enumerate() {
+            let nibble = (number >> (4 * place)).to_le_bytes()[0] & 15;
+            *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+        }
+        self.machine.console_write(&text);
+    }
+}

@@ -1,0 +1,220 @@
+//! Interrupt lines, I/O ports, and the control capabilities.
+//!
+//! An interrupt becomes a signal: slot n of the kernel's own table holds a copy of the Notification capability that
+//! line n signals, so it goes when that is revoked. A level-triggered line stays masked until its driver acknowledges.
+
+use anos_abi::{Error, Kind, Rights};
+use anos_machine::{CoreId, Machine, Ref, Reset, Slot, SlotRef};
+
+use crate::bounds::MAX_INTERRUPTS;
+use crate::call::{Answer, Request};
+use crate::family::table_slot;
+use crate::{Outcome, Progress, Visit};
+
+/// A set of interrupt lines.
+fn line_bit(lines: &mut [u64; MAX_INTERRUPTS / 64], line: u64) -> Option<(&mut u64, u64)> {
+    let word = usize::try_from(line / 64).ok()?;
+    Some((lines.get_mut(word)?, 1 << (line % 64)))
+}
+
+fn has_line(mut lines: [u64; MAX_INTERRUPTS / 64], line: u64) -> bool {
+    line_bit(&mut lines, line).is_some_and(|(word, bit)| *word & bit != 0)
+}
+
+fn put_line(lines: &mut [u64; MAX_INTERRUPTS / 64], line: u64, on: bool) {
+    if let Some((word, bit)) = line_bit(lines, line) {
+        *word = if on { *word | bit } else { *word & !bit };
+    }
+}
+
+/// The line of an Interrupt capability, as the machine counts.
+fn line_of(object: u64) -> Result<u32, Error> {
+    u32::try_from(object).map_err(|_| Error::InvalidArgument)
+}
+
+impl<M: Machine> Visit<'_, M> {
+    /// Where the Notification of a line lies.
+    fn line_slot(&mut self, line: u64) -> Outcome<SlotRef> {
+        let object = self.held.global()?.interrupt_table;
+        Ok(table_slot(&Slot { object, ..Slot::default() }, line))
+    }
+
+    /// An interrupt has come.
+    pub(crate) fn interrupt(&mut self, line: u32) -> Outcome {
+        self.mine()?.counters.interrupts += 1;
+        let level = has_line(self.held.global()?.interrupts_level, line.into());
+        let known = usize::try_from(line).is_ok_and(|line| line < MAX_INTERRUPTS);
+        let target = if known {
+            let at = self.line_slot(line.into())?;
+            self.slot(at)?
+        } else {
+            Slot::default()
+        };
+        if level || target.is_empty() {
+            self.machine.interrupt_mask(line);
+        }
+        if target.kind() == Kind::Notification {
+            self.signal(Ref::at(target.object), target.badge)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn interrupt_control_get(&mut self, request: &Request) -> Outcome<Answer> {
+        let [line, level, active_low, ..] = request.words;
+        let number = line_of(line)?;
+        if line >= MAX_INTERRUPTS as u64 || level > 1 || active_low > 1 || !self.machine.interrupt_exists(number) {
+            return Err(Error::InvalidArgument.into());
+        }
+        let to = request.receive(self, 0)?;
+        let global = self.held.global()?;
+        if has_line(global.interrupts_taken, line) {
+            return Err(Error::Busy.into());
+        }
+        // An earlier owner may have left its notification.
+        if self.unbind(line)? == Progress::Again {
+            return Err(Error::Again.into());
+        }
+        let global = self.held.global()?;
+        put_line(&mut global.interrupts_taken, line, true);
+        put_line(&mut global.interrupts_level, line, level == 1);
+        self.machine.interrupt_configure(number, level == 1, active_low == 1);
+        let slot =
+            Slot { kind: Kind::Interrupt as u8, rights: Rights::ALL.0, object: line, extent: 1, ..Slot::default() };
+        self.derive(request.at, to, slot)?;
+        Ok(Answer::CAPABILITY)
+    }
+
+    pub(crate) fn interrupt_bind(&mut self, request: &Request) -> Outcome<Answer> {
+        let line = request.target.object;
+        let (from, source) = request.passed_kind(self, Kind::Notification, Rights::WRITE)?;
+        let to = self.line_slot(line)?;
+        if !self.slot(to)?.is_empty() {
+            return Err(Error::Busy.into());
+        }
+        let copy = self.copy_of(&source, Rights::ALL)?;
+        self.derive(from, to, copy)?;
+        self.machine.interrupt_unmask(line_of(line)?);
+        Ok(Answer::OK)
+    }
+
+    pub(crate) fn interrupt_ack(&mut self, request: &Request) -> Outcome<Answer> {
+        let line = request.target.object;
+        let at = self.line_slot(line)?;
+        if self.slot(at)?.is_empty() {
+            return Err(Error::NotMapped.into());
+        }
+        self.machine.interrupt_unmask(line_of(line)?);
+        Ok(Answer::OK)
+    }
+
+    pub(crate) fn interrupt_unbind(&mut self, request: &Request) -> Outcome<Answer> {
+        self.unbind(request.target.object)?.answer()
+    }
+
+    fn unbind(&mut self, line: u64) -> Outcome<Progress> {
+        self.machine.interrupt_mask(line_of(line)?);
+        let at = self.line_slot(line)?;
+        self.delete_in_thread(at)
+    }
+
+    /// The last capability to a line goes.
+    pub(crate) fn end_interrupt(&mut self, line: u64) -> Outcome<Progress> {
+        self.machine.interrupt_mask(line_of(line)?);
+        put_line(&mut self.held.global()?.interrupts_taken, line, false);
+        Ok(Progress::Done)
+    }
+
+    pub(crate) fn io_port_control_get(&mut self, request: &Request) -> Outcome<Answer> {
+        let [first, last, ..] = request.words;
+        if first > last || last > u64::from(u16::MAX) {
+            return Err(Error::InvalidArgument.into());
+        }
+        let to = request.receive(self, 0)?;
+        let slot =
+            Slot { kind: Kind::IoPort as u8, rights: Rights::ALL.0, object: first, extent: last, ..Slot::default() };
+        self.derive(request.at, to, slot)?;
+        Ok(Answer::CAPABILITY)
+    }
+
+    /// The port and size that a port access names, within the capability's range.
+    fn port(&mut self, request: &Request) -> Outcome<(u16, u8)> {
+        let [port, size, ..] = request.words;
+        let last = port.checked_add(size.wrapping_sub(1)).ok_or(Error::InvalidArgument)?;
+        if !matches!(size, 1 | 2 | 4) || port < request.target.object || last > request.target.extent {
+            return Err(Error::InvalidArgument.into());
+        }
+        let size = if size == 1 {
+            1
+        } else if size == 2 {
+            2
+        } else {
+            4
+        };
+        Ok((u16::try_from(port).map_err(|_| Error::InvalidArgument)?, size))
+    }
+
+    pub(crate) fn io_port_in(&mut self, request: &Request) -> Outcome<Answer> {
+        let (port, size) = self.port(request)?;
+        let value = self.machine.port_in(port, size)?;
+        Ok(Answer::words([value.into(), 0, 0, 0, 0, 0, 0, 0]))
+    }
+
+    pub(crate) fn io_port_out(&mut self, request: &Request) -> Outcome<Answer> {
+        let (port, size) = self.port(request)?;
+        let value = u32::try_from(request.words[2]).map_err(|_| Error::InvalidArgument)?;
+        self.machine.port_out(port, size, value)?;
+        Ok(Answer::OK)
+    }
+
+    pub(crate) fn sched_control_info(&mut self, request: &Request) -> Outcome<Answer> {
+        let core = CoreId::new(request.target.object).ok_or(Error::InvalidArgument)?;
+        self.charge(core)?;
+        let state = self.held.core(core)?;
+        let ready = state.ready_bits.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
+        let (idle, switches) = (state.idle_time, state.counters.switches);
+        Ok(Answer::words([request.target.object, idle, ready, switches, 0, 0, 0, 0]))
+    }
+
+    pub(crate) fn debug_write(&mut self, request: &Request) -> Outcome<Answer> {
+        let [length, text @ ..] = request.words;
+        let length = usize::try_from(length).ok().filter(|length| *length <= 56).ok_or(Error::InvalidArgument)?;
+        let mut bytes = [0; 56];
+        for (to, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(text) {
+            *to = word.to_le_bytes();
+        }
+        self.machine.console_write(bytes.get(..length).unwrap_or_default());
+        Ok(Answer::OK)
+    }
+
+    pub(crate) fn debug_reset(&mut self, request: &Request) -> Outcome<Answer> {
+        match request.words[0] {
+            0 => self.machine.reset(Reset::PowerOff),
+            1 => self.machine.reset(Reset::Reboot),
+            _ => return Err(Error::InvalidArgument.into()),
+        }
+        Err(Error::Unsupported.into())
+    }
+
+    pub(crate) fn debug_counters(&mut self) -> Outcome<Answer> {
+        let mut sums = [0_u64; 8];
+        for number in 0..self.machine.cores() {
+            let Some(core) = CoreId::new(number) else { break };
+            let counters = self.held.core(core)?.counters;
+            let all = [
+                counters.calls,
+                counters.interrupts,
+                counters.faults,
+                counters.switches,
+                counters.kicks,
+                counters.shootdowns,
+            ];
+            for (sum, counter) in sums.iter_mut().zip(all) {
+                *sum = sum.wrapping_add(counter);
+            }
+        }
+        let global = self.held.global()?;
+        sums[6] = global.memory_pages;
+        sums[7] = global.kernel_pages;
+        Ok(Answer::words(sums))
+    }
+}

@@ -1,0 +1,77 @@
+//! Which method of which object a call asks for, and which right that takes.
+
+use anos_abi::object::Method;
+use anos_abi::{Error, Rights};
+use anos_machine::Machine;
+
+use crate::call::{Answer, Request};
+use crate::{Outcome, Visit};
+
+/// The right that a method takes.
+fn right(method: Method) -> Rights {
+    match method {
+        Method::UntypedInfo
+        | Method::FrameInfo
+        | Method::AddressSpaceInfo
+        | Method::CapTableLook
+        | Method::CapTableInfo
+        | Method::ThreadInfo
+        | Method::SchedControlInfo
+        | Method::DebugCounters
+        | Method::IoPortIn => Rights::READ,
+        // What a mapping may do is checked against the Frame's rights one by one.
+        Method::FrameMap | Method::FrameUnmap => Rights::READ,
+        _ => Rights::WRITE,
+    }
+}
+
+impl<M: Machine> Visit<'_, M> {
+    /// Carries out a method of a kernel object.
+    pub(crate) fn invoke(&mut self, request: &Request) -> Outcome<Answer> {
+        let method = Method::try_from(request.label)?;
+        if method.kind() != request.target.kind() {
+            return Err(Error::InvalidMethod.into());
+        }
+        if !request.target.rights().contains(right(method)) {
+            return Err(Error::MissingRights.into());
+        }
+        match method {
+            Method::UntypedRetype => self.untyped_retype(request),
+            Method::UntypedInfo => self.untyped_info(request),
+            Method::FrameMap => self.frame_map(request),
+            Method::FrameUnmap => self.frame_unmap(request),
+            Method::FrameInfo => Ok(self.frame_info(request)),
+            Method::PageTableMap => self.table_map(request),
+            Method::PageTableUnmap => self.table_unmap(request),
+            Method::AddressSpaceInfo => Ok(self.space_info()),
+            Method::CapTableCopy => self.table_copy(request, None),
+            Method::CapTableMint => self.table_copy(request, Some(request.words[2])),
+            Method::CapTableMove => self.table_move(request),
+            Method::CapTableDelete => self.table_delete(request),
+            Method::CapTableRevoke => self.table_revoke(request),
+            Method::CapTableLook => self.table_look(request),
+            Method::CapTableInfo => Ok(Answer::words([request.target.extent, 0, 0, 0, 0, 0, 0, 0])),
+            Method::ThreadSetTable => self.thread_set_table(request),
+            Method::ThreadSetSpace => self.thread_set_space(request),
+            Method::ThreadSetFaultEndpoint => self.thread_set_fault_endpoint(request),
+            Method::ThreadBind => self.thread_bind(request),
+            Method::ThreadSetPriority => self.thread_set_priority(request),
+            Method::ThreadSetCore => self.thread_set_core(request),
+            Method::ThreadStart => self.thread_start(request),
+            Method::ThreadSuspend => self.thread_suspend(request),
+            Method::ThreadResume => self.thread_resume(request),
+            Method::ThreadInfo => self.thread_info(request),
+            Method::InterruptBind => self.interrupt_bind(request),
+            Method::InterruptAck => self.interrupt_ack(request),
+            Method::InterruptUnbind => self.interrupt_unbind(request),
+            Method::IoPortIn => self.io_port_in(request),
+            Method::IoPortOut => self.io_port_out(request),
+            Method::InterruptControlGet => self.interrupt_control_get(request),
+            Method::IoPortControlGet => self.io_port_control_get(request),
+            Method::SchedControlInfo => self.sched_control_info(request),
+            Method::DebugWrite => self.debug_write(request),
+            Method::DebugReset => self.debug_reset(request),
+            Method::DebugCounters => self.debug_counters(),
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Messages: send, call, receive, reply.
+//!
+//! A message goes straight from the sender's registers to the receiver's. Whoever comes first waits in the endpoint's
+//! queue. Who calls waits for the answer on the Reply object that the receiver named; an answer goes through it, once.
+
+use anos_abi::object::ThreadState;
+use anos_abi::syscall::{FOREVER, POLL};
+use anos_abi::{Error, Kind, Rights, Slots, Status, fault};
+use anos_machine::{Endpoint, Machine, Notification, Ref, Reply, Slot, SlotRef, Thread};
+
+use crate::bounds::WAKE_STEPS;
+use crate::schedule::{push_back, remove};
+use crate::{Outcome, Progress, Visit};
+
+/// `Thread::sending` of a thread that waits to send, without waiting for an answer afterwards.
+pub(crate) const SEND: u8 = 0;
+/// The same, of one that will wait for an answer.
+pub(crate) const CALL: u8 = 1;
+/// The same, of one that faulted: its message tells how.
+pub(crate) const FAULT: u8 = 2;
+
+/// `Endpoint::waiting`: senders wait.
+const SENDERS: u64 = 1;
+/// `Endpoint::waiting`: receivers wait.
+const RECEIVERS: u64 = 2;
+
+impl<M: Machine> Visit<'_, M> {
+    /// The running thread sends to an endpoint, or calls it.
+    pub(crate) fn send(&mut self, thread: Ref<Thread>, target: &Slot, call: bool, deadline: u64) -> Outcome {
+        if !target.rights().contains(Rights::WRITE) {
+            return Err(Error::MissingRights.into());
+        }
+        let pass = Slots(self.held.store.get(thread)?.registers.slots).pass();
+        if pass != 0 {
+            if !target.rights().contains(Rights::GRANT) {
+                return Err(Error::MissingRights.into());
+            }
+            let at = self.slot_of_thread(thread, pass.into())?;
+            if self.slot(at)?.is_empty() {
+                return Err(Error::EmptySlot.into());
+            }
+        }
+        let endpoint = Ref::<Endpoint>::at(target.object);
+        if deadline == POLL && self.held.store.get(endpoint)?.waiting != RECEIVERS {
+            return Err(Error::TimedOut.into());
+        }
+        let record = self.held.store.get(thread)?;
+        record.sending = if call { CALL } else { SEND };
+        record.badge = target.badge;
+        record.deadline = deadline;
+        if !self.offer(thread, endpoint)? {
+            self.start_deadline(thread)?;
+        }
+        Ok(())
+    }
+
+    /// The message of a thread goes to a receiver that waits, or the thread waits for one. Answers whether one did.
+    pub(crate) fn offer(&mut self, thread: Ref<Thread>, endpoint: Ref<Endpoint>) -> Outcome<bool> {
+        let record = *self.held.store.get(endpoint)?;
+        if record.waiting == RECEIVERS
+            && let Some(receiver) = record.queue.head.some()
+        {
+            self.leave_wait(receiver)?;
+            self.deliver(thread, receiver)?;
+            return Ok(true);
+        }
+        self.wait_on(thread, endpoint, ThreadState::Sending, SENDERS)?;
+        Ok(false)
+    }
+
+    fn wait_on(&mut self, thread: Ref<Thread>, endpoint: Ref<Endpoint>, state: ThreadState, waiting: u64) -> Outcome {
+        self.block(thread, state, endpoint.address())?;
+        let mut queue = self.held.store.get(endpoint)?.queue;
+        push_back(&mut self.held.store, &mut queue, thread)?;
+        *self.held.store.get(endpoint)? = Endpoint { queue, waiting };
+        Ok(())
+    }
+
+    /// A thread stops running, to wait on an object.
+    pub(crate) fn block(&mut self, thread: Ref<Thread>, state: ThreadState, on: u64) -> Outcome {
+        let record = self.held.store.get(thread)?;
+        record.state = state as u8;
+        record.waits_on = on;
+        Ok(())
+    }
+
+    /// Takes a waiting thread away from what it waits on; it then stands nowhere, its state still unchanged.
+    pub(crate) fn leave_wait(&mut self, thread: Ref<Thread>) -> Outcome {
+        self.cancel_deadline(thread)?;
+        let on = core::mem::take(&mut self.held.store.get(thread)?.waits_on);
+        let kind = self.held.store.record(on)?.kind;
+        if kind == Kind::Endpoint as u8 {
+            let endpoint = Ref::<Endpoint>::at(on);
+            let mut record = *self.held.store.get(endpoint)?;
+            remove(&mut self.held.store, &mut record.queue, thread)?;
+            if record.queue.head.is_none() {
+                record.waiting = 0;
+            }
+            *self.held.store.get(endpoint)? = record;
+        } else if kind == Kind::Notification as u8 {
+            let notification = Ref::<Notification>::at(on);
+            let mut queue = self.held.store.get(notification)?.queue;
+            remove(&mut self.held.store, &mut queue, thread)?;
+            self.held.store.get(notification)?.queue = queue;
+        } else if kind == Kind::Reply as u8 {
+            self.held.store.get(Ref::<Reply>::at(on))?.caller = Ref::NONE;
+        }
+        Ok(())
+    }
+
+    /// Gives a sender's message to a receiver; neither stands in a queue. The sender goes on, or waits for its answer.
+    fn deliver(&mut self, sender: Ref<Thread>, receiver: Ref<Thread>) -> Outcome {
+        let reply = self.free_reply(receiver)?;
+        let (label, words, slots) = self.message_of(sender)?;
+        let from = self.held.store.get(sender)?;
+        let (sending, badge) = (from.sending, from.badge);
+        let mut status = self.pass(sender, slots.pass(), receiver)?;
+        if sending != SEND && reply.is_some() {
+            status |= Status::ANSWERABLE;
+        }
+        self.finish(receiver, Status(status), label, badge, words)?;
+        self.make_ready(receiver)?;
+        match (sending, reply) {
+            (SEND, _) => {
+                self.finish(sender, Status::OK, 0, 0, [0; 8])?;
+                self.make_ready(sender)
+            }
+            (FAULT, None) => {
+                self.held.store.get(sender)?.state = ThreadState::Stopped as u8;
+                Ok(())
+            }
+            (_, None) => {
+                self.finish(sender, Status::error(Error::NoReply), 0, 0, [0; 8])?;
+                self.make_ready(sender)
+            }
+            (sending, Some(reply)) => {
+                let state = if sending == FAULT { ThreadState::Faulted } else { ThreadState::Calling };
+                self.block(sender, state, reply.address())?;
+                self.held.store.get(reply)?.caller = sender;
+                // A deadline goes on bounding the wait for the answer.
+                self.start_deadline(sender)
+            }
+        }
+    }
+
+    /// What a thread that waits to send has to say: its message, or how it faulted.
+    fn message_of(&mut self, sender: Ref<Thread>) -> Outcome<(u64, [u64; 8], Slots)> {
+        let from = self.held.store.get(sender)?;
+        let registers = &from.registers;
+        if from.sending != FAULT {
+            return Ok((registers.label, registers.words, Slots(registers.slots)));
+        }
+        let [kind, address, cause] = from.fault;
+        let frame_pointer = self.machine.frame_pointer(registers);
+        Ok((fault::LABEL, [kind, registers.pc, address, cause, registers.sp, frame_pointer, 0, 0], Slots::NONE))
+    }
+
+    /// The Reply object that a receiver named, if it is free.
+    fn free_reply(&mut self, receiver: Ref<Thread>) -> Outcome<Option<Ref<Reply>>> {
+        let index = self.held.store.get(receiver)?.registers.reply;
+        let Ok(at) = self.slot_of_thread(receiver, index) else { return Ok(None) };
+        let slot = self.slot(at)?;
+        if slot.kind() != Kind::Reply {
+            return Ok(None);
+        }
+        let reply = Ref::<Reply>::at(slot.object);
+        Ok(if self.held.store.get(reply)?.caller.is_none() { Some(reply) } else { None })
+    }
+
+    /// Passes a capability along: a copy, or the capability itself if it can't be copied. Answers the status bit. A
+    /// receiver with no empty receive slot gets the message without it.
+    fn pass(&mut self, sender: Ref<Thread>, index: u32, receiver: Ref<Thread>) -> Outcome<u64> {
+        if index == 0 {
+            return Ok(0);
+        }
+        let into = Slots(self.held.store.get(receiver)?.registers.slots).receive();
+        let (Ok(from), Ok(to)) =
+            (self.slot_of_thread(sender, index.into()), self.slot_of_thread(receiver, into.into()))
+        else {
+            return Ok(0);
+        };
+        let source = self.slot(from)?;
+        if source.is_empty() || !self.slot(to)?.is_empty() {
+            return Ok(0);
+        }
+        match self.copy_of(&source, Rights::ALL) {
+            Ok(copy) => self.derive(from, to, copy)?,
+            Err(_) => self.move_slot(from, to)?,
+        }
+        Ok(Status::CAPABILITY)
+    }
+
+    /// Checks what a receive names: the object to receive on and the slot of the Reply, which must be free unless it is
+    /// about to be used for an answer. Answers where the Reply lies, if one is named.
+    pub(crate) fn check_receive(
+        &mut self,
+        thread: Ref<Thread>,
+        target: &Slot,
+        reply: u64,
+        answers: bool,
+    ) -> Outcome<SlotRef> {
+        match target.kind() {
+            Kind::Endpoint | Kind::Notification => {}
+            Kind::Empty => return Err(Error::EmptySlot.into()),
+            _ => return Err(Error::WrongKind.into()),
+        }
+        if !target.rights().contains(Rights::READ) {
+            return Err(Error::MissingRights.into());
+        }
+        if reply == 0 && !answers {
+            return Ok(SlotRef::NONE);
+        }
+        let at = self.slot_of_thread(thread, reply)?;
+        let slot = self.slot(at)?;
+        if slot.kind() != Kind::Reply {
+            return Err(if slot.is_empty() { Error::EmptySlot } else { Error::WrongKind }.into());
+        }
+        if !answers && !self.held.store.get(Ref::<Reply>::at(slot.object))?.caller.is_none() {
+            return Err(Error::Busy.into());
+        }
+        Ok(at)
+    }
+
+    /// The running thread receives on an endpoint or a notification.
+    pub(crate) fn receive_from(&mut self, thread: Ref<Thread>, target: &Slot, deadline: u64, reply: u64) -> Outcome {
+        self.check_receive(thread, target, reply, false)?;
+        self.held.store.get(thread)?.deadline = deadline;
+        if target.kind() == Kind::Notification {
+            return self.wait_for_signal(thread, Ref::at(target.object), deadline);
+        }
+        if self.take_bound_signal(thread)? {
+            return Ok(());
+        }
+        let endpoint = Ref::<Endpoint>::at(target.object);
+        let record = *self.held.store.get(endpoint)?;
+        if record.waiting == SENDERS
+            && let Some(sender) = record.queue.head.some()
+        {
+            self.leave_wait(sender)?;
+            return self.deliver(sender, thread);
+        }
+        if deadline == POLL {
+            return Err(Error::TimedOut.into());
+        }
+        self.wait_on(thread, endpoint, ThreadState::Receiving, RECEIVERS)?;
+        self.start_deadline(thread)
+    }
+
+    /// The message in a thread's registers answers the caller of a Reply, if there is still one.
+    pub(crate) fn reply(&mut self, thread: Ref<Thread>, at: SlotRef) -> Outcome {
+        let reply = Ref::<Reply>::at(self.slot(at)?.object);
+        let Some(caller) = self.held.store.get(reply)?.caller.some() else { return Ok(()) };
+        let registers = &self.held.store.get(thread)?.registers;
+        let (label, words, slots) = (registers.label, registers.words, Slots(registers.slots));
+        let faulted = self.state_of(caller)? == ThreadState::Faulted;
+        self.leave_wait(caller)?;
+        if faulted {
+            if label == 0 {
+                return self.make_ready(caller);
+            }
+            self.held.store.get(caller)?.state = ThreadState::Stopped as u8;
+            return Ok(());
+        }
+        let status = self.pass(thread, slots.pass(), caller)?;
+        self.finish(caller, Status(status), label, 0, words)?;
+        self.make_ready(caller)
+    }
+
+    /// Ends a thread's wait with an error.
+    fn wake_with(&mut self, thread: Ref<Thread>, error: Error) -> Outcome {
+        let sends_fault = self.held.store.get(thread)?.sending == FAULT;
+        let faulted = match self.state_of(thread)? {
+            ThreadState::Faulted => true,
+            ThreadState::Sending => sends_fault,
+            _ => false,
+        };
+        self.leave_wait(thread)?;
+        if faulted {
+            // Nobody is left to tell it what to do.
+            self.held.store.get(thread)?.state = ThreadState::Stopped as u8;
+            return Ok(());
+        }
+        self.finish(thread, Status::error(error), 0, 0, [0; 8])?;
+        self.make_ready(thread)
+    }
+
+    /// An endpoint ends: who waits on it is told, a few at a time.
+    pub(crate) fn end_endpoint(&mut self, address: u64) -> Outcome<Progress> {
+        for _ in 0..WAKE_STEPS {
+            let record = *self.held.store.get(Ref::<Endpoint>::at(address))?;
+            let Some(thread) = record.queue.head.some() else { return Ok(Progress::Done) };
+            let error = if record.waiting == SENDERS { Error::PeerDied } else { Error::Cancelled };
+            self.wake_with(thread, error)?;
+        }
+        Ok(Progress::Again)
+    }
+
+    /// A notification ends: who waits on it is told, a few at a time.
+    pub(crate) fn end_notification(&mut self, address: u64) -> Outcome<Progress> {
+        for _ in 0..WAKE_STEPS {
+            let head = self.held.store.get(Ref::<Notification>::at(address))?.queue.head;
+            let Some(thread) = head.some() else { return Ok(Progress::Done) };
+            self.wake_with(thread, Error::Cancelled)?;
+        }
+        Ok(Progress::Again)
+    }
+
+    /// A Reply ends: its caller gets no answer.
+    pub(crate) fn end_reply(&mut self, address: u64) -> Outcome<Progress> {
+        if let Some(caller) = self.held.store.get(Ref::<Reply>::at(address))?.caller.some() {
+            self.wake_with(caller, Error::PeerDied)?;
+        }
+        Ok(Progress::Done)
+    }
+
+    /// The running thread sends its fault to its handler.
+    pub(crate) fn send_fault(&mut self, thread: Ref<Thread>, handler: &Slot) -> Outcome {
+        let record = self.held.store.get(thread)?;
+        record.sending = FAULT;
+        record.badge = handler.badge;
+        record.deadline = FOREVER;
+        self.offer(thread, Ref::at(handler.object))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,289 @@
+//! Page tables and mappings.
+//!
+//! User space supplies every table and names every position; the kernel walks down to it, checks, and writes one
+//! entry (or the run of entries of one Frame). A Frame or PageTable capability remembers where it is mapped: the
+//! space's root table and its id, which is never used twice, so a memory of a space that has ended is harmless.
+
+use anos_abi::{Error, Kind, PAGE_SIZE, Rights};
+use anos_machine::{AddressSpace, CoreId, CoreSet, Entry, Machine, Mapping, Place, Ref, Slot, SlotRef};
+
+use crate::bounds::MAX_LEVELS;
+use crate::call::{Answer, Request};
+use crate::table::rights_of;
+use crate::{Outcome, Progress, Visit};
+
+/// Bytes that a table of level 1 maps, and a large page.
+const LARGE: u64 = 512 * PAGE_SIZE;
+
+/// A run of entries in one table.
+#[derive(Clone, Copy, Debug)]
+struct Position {
+    table: Ref<AddressSpace>,
+    index: usize,
+    count: usize,
+    level: u8,
+}
+
+fn index_at(address: u64, level: u8) -> usize {
+    let [low, high, ..] = (address >> (12 + 9 * (level - 1)) & 511).to_le_bytes();
+    usize::from(low) | usize::from(high) << 8
+}
+
+/// Where a Frame goes at this address: as one large page if it fills one, else page by page, within one table.
+fn shape(frame: &Slot, address: u64) -> Result<(u8, usize), Error> {
+    let bytes = frame.extent * PAGE_SIZE;
+    if bytes == LARGE && frame.object.is_multiple_of(LARGE) && address.is_multiple_of(LARGE) {
+        return Ok((2, 1));
+    }
+    if !address.is_multiple_of(PAGE_SIZE) || address / LARGE != (address + bytes - 1) / LARGE {
+        return Err(Error::InvalidArgument);
+    }
+    let [low, high, ..] = frame.extent.to_le_bytes();
+    Ok((1, usize::from(low) | usize::from(high) << 8))
+}
+
+impl<M: Machine> Visit<'_, M> {
+    /// Gives a fresh (clear) root table the kernel's half and an id.
+    pub(crate) fn init_space(&mut self, root: u64) -> Outcome {
+        let global = self.held.global()?;
+        global.last_space += 1;
+        let id = global.last_space;
+        let record = self.held.store.record(root)?;
+        record.space = id;
+        record.loaded = 0;
+        self.machine.fill_root(self.held.store.get(Ref::<AddressSpace>::at(root))?);
+        Ok(())
+    }
+
+    /// The last capability to a space goes: what is mapped in it is no longer. `Again` until no core has it loaded (those
+    /// that do have lost their thread, and are on their way): its root table may then be given other uses.
+    pub(crate) fn end_space(&mut self, root: u64) -> Outcome<Progress> {
+        if self.mine()?.loaded == root {
+            self.load(0)?;
+        }
+        let record = self.held.store.record(root)?;
+        if record.loaded != 0 {
+            return Ok(Progress::Again);
+        }
+        record.kind = Kind::Empty as u8;
+        record.space = 0;
+        Ok(Progress::Done)
+    }
+
+    pub(crate) fn space_info(&mut self) -> Answer {
+        Answer::words([self.machine.levels().into(), self.machine.user_end(), 0, 0, 0, 0, 0, 0])
+    }
+
+    /// Walks from a root table to the table of `level` that covers an address.
+    fn walk(&mut self, root: u64, address: u64, level: u8) -> Outcome<Ref<AddressSpace>> {
+        let mut table = Ref::<AddressSpace>::at(root);
+        let mut at = self.machine.levels().min(MAX_LEVELS);
+        while at > level {
+            let entry = self.held.store.get(table)?.get(index_at(address, at)).copied().unwrap_or(0);
+            table = match self.machine.entry(entry, at) {
+                Entry::Table(next) => Ref::at(next),
+                Entry::Empty => return Err(Error::MissingTable.into()),
+                Entry::Leaf(_) => return Err(Error::AlreadyMapped.into()),
+            };
+            at -= 1;
+        }
+        Ok(table)
+    }
+
+    /// The entries at a position.
+    fn entries(&mut self, position: Position) -> Outcome<&mut [u64]> {
+        let table = self.held.store.get(position.table)?;
+        let end = position.index + position.count;
+        Ok(table.get_mut(position.index..end).ok_or(Error::InvalidArgument)?)
+    }
+
+    /// Makes the cores on which a space is loaded forget its old translations. When this returns, they have.
+    fn shoot(&mut self, root: u64) -> Outcome {
+        let mut cores = CoreSet(self.held.store.record(root)?.loaded);
+        while let Some(core) = cores.pop() {
+            if core == self.me {
+                self.machine.flush();
+            } else {
+                self.shoot_core(core)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Another core flushes: one that runs user code is interrupted, and a core that waits for a lock looks.
+    fn shoot_core(&mut self, core: CoreId) -> Outcome {
+        self.mine()?.counters.shootdowns += 1;
+        self.kernel.presence.ask_flush(core);
+        if self.kernel.presence.get(core) == Place::User {
+            self.mine()?.counters.kicks += 1;
+            self.machine.kick(core);
+        }
+        while self.kernel.presence.must_flush(core) {
+            self.machine.relax();
+        }
+        Ok(())
+    }
+
+    /// The root table that a passed AddressSpace names.
+    fn passed_space(&mut self, request: &Request) -> Outcome<u64> {
+        Ok(request.passed_kind(self, Kind::AddressSpace, Rights::WRITE)?.1.object)
+    }
+
+    pub(crate) fn frame_info(&mut self, request: &Request) -> Answer {
+        let frame = &request.target;
+        let mapped = if frame.space == 0 { 0 } else { frame.badge };
+        Answer::words([frame.object, frame.extent, mapped, 0, 0, 0, 0, 0])
+    }
+
+    pub(crate) fn frame_map(&mut self, request: &Request) -> Outcome<Answer> {
+        let frame = request.target;
+        let [address, rights, uncached, ..] = request.words;
+        let rights = rights_of(rights)?;
+        let root = self.passed_space(request)?;
+        if frame.space != 0 {
+            return Err(Error::AlreadyMapped.into());
+        }
+        let both = Rights::WRITE.union(Rights::EXECUTE);
+        if !rights.contains(Rights::READ) || rights.contains(both) || rights.contains(Rights::GRANT) || uncached > 1 {
+            return Err(Error::InvalidArgument.into());
+        }
+        if !frame.rights().contains(rights) {
+            return Err(Error::MissingRights.into());
+        }
+        let end = self.machine.user_end();
+        if address >= end || frame.extent * PAGE_SIZE > end - address {
+            return Err(Error::InvalidArgument.into());
+        }
+        let (level, count) = shape(&frame, address)?;
+        let table = self.walk(root, address, level)?;
+        let position = Position { table, index: index_at(address, level), count, level };
+        let mut mapping =
+            Mapping { address: frame.object, rights, uncached: uncached == 1 || frame.device != 0, level };
+        if self.entries(position)?.iter().any(|entry| *entry != 0) {
+            return Err(Error::AlreadyMapped.into());
+        }
+        // One borrow per entry: the machine makes it, the store holds it.
+        for n in 0..count {
+            let entry = self.machine.leaf(mapping);
+            if let Some(place) = self.entries(position)?.get_mut(n) {
+                *place = entry;
+            }
+            mapping.address += PAGE_SIZE;
+        }
+        let space = self.held.store.record(root)?.space;
+        let slot = self.held.store.get(request.at)?;
+        (slot.space, slot.root, slot.badge) = (space, root, address);
+        if rights.contains(Rights::EXECUTE) {
+            self.machine.synchronise_instructions();
+        }
+        if M::CACHES_INVALID {
+            self.shoot(root)?;
+        }
+        Ok(Answer::OK)
+    }
+
+    pub(crate) fn frame_unmap(&mut self, request: &Request) -> Outcome<Answer> {
+        if request.target.space == 0 {
+            return Err(Error::NotMapped.into());
+        }
+        self.unmap_frame(request.at)?;
+        Ok(Answer::OK)
+    }
+
+    /// Whether the space that a capability remembers is still that space.
+    fn is_alive(&mut self, slot: &Slot) -> Outcome<bool> {
+        let record = self.held.store.record(slot.root)?;
+        Ok(record.kind == Kind::AddressSpace as u8 && record.space == slot.space)
+    }
+
+    /// Takes a Frame's mapping away, if it is still there.
+    pub(crate) fn unmap_frame(&mut self, at: SlotRef) -> Outcome {
+        let frame = self.slot(at)?;
+        if self.is_alive(&frame)? {
+            let (level, count) = shape(&frame, frame.badge)?;
+            // A table on the way may be gone, or replaced: then so is the mapping.
+            if let Ok(table) = self.walk(frame.root, frame.badge, level) {
+                let position = Position { table, index: index_at(frame.badge, level), count, level };
+                self.clear_leaves(position, frame.object)?;
+                self.shoot(frame.root)?;
+            }
+        }
+        let slot = self.held.store.get(at)?;
+        (slot.space, slot.root, slot.badge) = (0, 0, 0);
+        Ok(())
+    }
+
+    fn clear_leaves(&mut self, position: Position, mut page: u64) -> Outcome {
+        for n in 0..position.count {
+            let entry = self.entries(position)?.get(n).copied().unwrap_or(0);
+            if self.machine.entry(entry, position.level) == Entry::Leaf(page)
+                && let Some(place) = self.entries(position)?.get_mut(n)
+            {
+                *place = 0;
+            }
+            page += PAGE_SIZE;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn table_map(&mut self, request: &Request) -> Outcome<Answer> {
+        let table = request.target;
+        let [address, level, ..] = request.words;
+        let root = self.passed_space(request)?;
+        if table.space != 0 {
+            return Err(Error::AlreadyMapped.into());
+        }
+        let level = u8::try_from(level).map_err(|_| Error::InvalidArgument)?;
+        if level == 0 || level >= self.machine.levels() || address >= self.machine.user_end() {
+            return Err(Error::InvalidArgument.into());
+        }
+        let position = self.table_position(root, address, level)?;
+        let entry = self.machine.table(table.object);
+        match self.entries(position)? {
+            [place @ 0] => *place = entry,
+            _ => return Err(Error::AlreadyMapped.into()),
+        }
+        let space = self.held.store.record(root)?.space;
+        let slot = self.held.store.get(request.at)?;
+        (slot.space, slot.root, slot.badge, slot.extent) = (space, root, address, level.into());
+        if M::CACHES_INVALID {
+            self.shoot(root)?;
+        }
+        Ok(Answer::OK)
+    }
+
+    /// The entry that refers, or would refer, to a table of this level.
+    fn table_position(&mut self, root: u64, address: u64, level: u8) -> Outcome<Position> {
+        let above = level + 1;
+        let table = self.walk(root, address, above)?;
+        Ok(Position { table, index: index_at(address, above), count: 1, level: above })
+    }
+
+    pub(crate) fn table_unmap(&mut self, request: &Request) -> Outcome<Answer> {
+        if request.target.space == 0 {
+            return Err(Error::NotMapped.into());
+        }
+        self.unmap_table(request.at)?;
+        Ok(Answer::OK)
+    }
+
+    /// Takes a table out of its space, if it is still there, and clears it: what was mapped through it is mapped
+    /// nowhere, wherever the table goes next.
+    pub(crate) fn unmap_table(&mut self, at: SlotRef) -> Outcome {
+        let slot = self.slot(at)?;
+        if self.is_alive(&slot)? {
+            let level = u8::try_from(slot.extent).map_err(|_| Error::InvalidArgument)?;
+            if let Ok(position) = self.table_position(slot.root, slot.badge, level) {
+                let entry = self.entries(position)?.first().copied().unwrap_or(0);
+                if self.machine.entry(entry, position.level) == Entry::Table(slot.object) {
+                    self.entries(position)?.fill(0);
+                    self.shoot(slot.root)?;
+                }
+            }
+        }
+        self.held.store.get(Ref::<AddressSpace>::at(slot.object))?.fill(0);
+        let slot = self.held.store.get(at)?;
+        (slot.space, slot.root, slot.badge, slot.extent) = (0, 0, 0, 0);
+        Ok(())
+    }
+}

@@ -1,0 +1,366 @@
+//! Who runs.
+//!
+//! 256 fixed priorities; each core has a queue per priority, round robin within one. The thread that runs stands in no
+//! queue. The timer is set only if something will happen: another thread of the same priority waits for its turn, or
+//! a deadline comes.
+
+use anos_abi::object::ThreadState;
+use anos_machine::{CoreId, Links, Machine, Next, Place, Queue, Ref, Stop, Store, Thread};
+
+use crate::bounds::TURN_NS;
+use crate::thread::Part;
+use crate::{CoreState, Outcome, Visit};
+
+/// Puts a thread at the end of a queue.
+pub(crate) fn push_back(store: &mut Store, queue: &mut Queue, thread: Ref<Thread>) -> Outcome {
+    store.get(thread)?.links = Links { next: Ref::NONE, previous: queue.tail };
+    match queue.tail.some() {
+        Some(tail) => store.get(tail)?.links.next = thread,
+        None => queue.head = thread,
+    }
+    queue.tail = thread;
+    Ok(())
+}
+
+/// Puts a thread at the head of a queue.
+fn push_front(store: &mut Store, queue: &mut Queue, thread: Ref<Thread>) -> Outcome {
+    store.get(thread)?.links = Links { next: queue.head, previous: Ref::NONE };
+    match queue.head.some() {
+        Some(head) => store.get(head)?.links.previous = thread,
+        None => queue.tail = thread,
+    }
+    queue.head = thread;
+    Ok(())
+}
+
+/// Takes a thread out of the queue it stands in.
+pub(crate) fn remove(store: &mut Store, queue: &mut Queue, thread: Ref<Thread>) -> Outcome {
+    let links = core::mem::take(&mut store.get(thread)?.links);
+    match links.next.some() {
+        Some(next) => store.get(next)?.links.previous = links.previous,
+        None => queue.tail = links.previous,
+    }
+    match links.previous.some() {
+        Some(previous) => store.get(previous)?.links.next = links.next,
+        None => queue.head = links.next,
+    }
+    Ok(())
+}
+
+impl CoreState {
+    /// The highest priority at which a thread is ready.
+    fn best(&self) -> Option<u8> {
+        let (index, word) = self.ready_bits.iter().enumerate().rev().find(|(_, word)| **word != 0)?;
+        u8::try_from(index * 64 + word.ilog2() as usize).ok()
+    }
+
+    fn mark(&mut self, priority: u8) {
+        let empty = self.ready.get(usize::from(priority)).is_none_or(|queue| queue.head.is_none());
+        if let Some(word) = self.ready_bits.get_mut(usize::from(priority) / 64) {
+            let bit = 1 << (priority % 64);
+            *word = if empty { *word & !bit } else { *word | bit };
+        }
+    }
+}
+
+impl<M: Machine> Visit<'_, M> {
+    /// The queue of a core, changed by `change`, and its bit.
+    fn with_ready(
+        &mut self,
+        core: CoreId,
+        priority: u8,
+        change: impl FnOnce(&mut Store, &mut Queue) -> Outcome,
+    ) -> Outcome {
+        let state = self.held.core(core)?;
+        let mut queue = state.ready.get(usize::from(priority)).copied().unwrap_or_default();
+        change(&mut self.held.store, &mut queue)?;
+        let state = self.held.core(core)?;
+        if let Some(slot) = state.ready.get_mut(usize::from(priority)) {
+            *slot = queue;
+        }
+        state.mark(priority);
+        Ok(())
+    }
+
+    fn core_of(&mut self, thread: Ref<Thread>) -> Outcome<CoreId> {
+        let core = self.held.store.get(thread)?.core;
+        CoreId::new(u64::from(core)).ok_or(Stop::STALE)
+    }
+
+    fn enqueue(&mut self, thread: Ref<Thread>, front: bool) -> Outcome {
+        let core = self.core_of(thread)?;
+        let record = self.held.store.get(thread)?;
+        record.queued = 1;
+        let priority = record.priority;
+        self.with_ready(core, priority, |store, queue| {
+            if front { push_front(store, queue, thread) } else { push_back(store, queue, thread) }
+        })
+    }
+
+    fn dequeue(&mut self, thread: Ref<Thread>) -> Outcome {
+        let core = self.core_of(thread)?;
+        let record = self.held.store.get(thread)?;
+        record.queued = 0;
+        let priority = record.priority;
+        self.with_ready(core, priority, |store, queue| remove(store, queue, thread))
+    }
+
+    /// The thread can run. Its core looks again if that changes what it should do.
+    pub(crate) fn make_ready(&mut self, thread: Ref<Thread>) -> Outcome {
+        let record = self.held.store.get(thread)?;
+        record.state = ThreadState::Ready as u8;
+        record.waits_on = 0;
+        let priority = record.priority;
+        let core = self.core_of(thread)?;
+        if self.held.core(core)?.current == thread {
+            return Ok(());
+        }
+        self.enqueue(thread, false)?;
+        self.nudge(core, priority)
+    }
+
+    /// A thread of this priority became ready on a core: interrupt it if that matters to it.
+    fn nudge(&mut self, core: CoreId, priority: u8) -> Outcome {
+        if core == self.me {
+            return Ok(());
+        }
+        let matters = match self.held.core(core)?.current.some() {
+            None => true,
+            Some(current) => {
+                self.held.store.get(current)?.priority <= priority && self.kernel.presence.get(core) == Place::User
+            }
+        };
+        if matters {
+            self.mine()?.counters.kicks += 1;
+            self.machine.kick(core);
+        }
+        Ok(())
+    }
+
+    /// Sees to it that a core isn't running user code; when this returns, its thread's state is in memory.
+    pub(crate) fn bring_in(&mut self, core: CoreId) -> Outcome<Place> {
+        if core != self.me && self.kernel.presence.get(core) == Place::User {
+            self.mine()?.counters.kicks += 1;
+            self.machine.kick(core);
+            while self.kernel.presence.get(core) == Place::User {
+                self.machine.relax();
+            }
+        }
+        Ok(self.kernel.presence.get(core))
+    }
+
+    /// Takes a ready thread off its core, whether it runs or waits for its turn; it then stands nowhere. Answers
+    /// whether it was about to make a system call, which then has not happened.
+    pub(crate) fn take_off(&mut self, thread: Ref<Thread>) -> Outcome<bool> {
+        if self.held.store.get(thread)?.queued != 0 {
+            self.dequeue(thread)?;
+            return Ok(false);
+        }
+        let core = self.core_of(thread)?;
+        if self.held.core(core)?.current != thread {
+            return Ok(false);
+        }
+        let place = self.bring_in(core)?;
+        self.charge(core)?;
+        self.held.core(core)?.current = Ref::NONE;
+        Ok(core != self.me && place == Place::KernelWithCall)
+    }
+
+    /// Gives a thread another priority.
+    pub(crate) fn set_priority(&mut self, thread: Ref<Thread>, priority: u8) -> Outcome {
+        let queued = self.held.store.get(thread)?.queued != 0;
+        if queued {
+            self.dequeue(thread)?;
+        }
+        self.held.store.get(thread)?.priority = priority;
+        let core = self.core_of(thread)?;
+        if queued {
+            self.enqueue(thread, false)?;
+            return self.nudge(core, priority);
+        }
+        if core != self.me && self.held.core(core)?.current == thread {
+            // It may no longer be the one to run.
+            self.bring_in(core)?;
+        }
+        Ok(())
+    }
+
+    /// Moves a thread to a core.
+    pub(crate) fn set_core(&mut self, thread: Ref<Thread>, core: CoreId) -> Outcome {
+        let record = self.held.store.get(thread)?;
+        let (state, timed) = (ThreadState::from_number(record.state.into()), record.bucket != 0);
+        if record.core == core.number() {
+            return Ok(());
+        }
+        if timed {
+            self.cancel_deadline(thread)?;
+        }
+        let cut = state == ThreadState::Ready && self.take_off(thread)?;
+        self.held.store.get(thread)?.core = core.number();
+        if timed {
+            self.start_deadline(thread)?;
+            self.nudge(core, u8::MAX)?;
+        }
+        if cut {
+            self.cut_call(thread)?;
+        }
+        if state == ThreadState::Ready { self.make_ready(thread) } else { Ok(()) }
+    }
+
+    /// A system call that another core was about to make, and that never happened, answers `Cancelled`.
+    pub(crate) fn cut_call(&mut self, thread: Ref<Thread>) -> Outcome {
+        let status = anos_abi::Status::error(anos_abi::Error::Cancelled);
+        self.finish(thread, status, 0, 0, [0; 8])
+    }
+
+    /// The running thread lets others of its priority go first.
+    pub(crate) fn yield_turn(&mut self) -> Outcome {
+        self.mine()?.turn_over = true;
+        Ok(())
+    }
+
+    /// The timer has come.
+    pub(crate) fn timer(&mut self) -> Outcome {
+        let now = self.machine.now();
+        let core = self.mine()?;
+        core.counters.interrupts += 1;
+        core.timer = u64::MAX;
+        if now >= core.turn_end {
+            core.turn_over = true;
+        }
+        self.expire_deadlines(now)
+    }
+
+    /// Adds the time since the last look to the thread that runs on a core, or to idleness.
+    pub(crate) fn charge(&mut self, core: CoreId) -> Outcome {
+        let now = self.machine.now();
+        let state = self.held.core(core)?;
+        let spent = now.saturating_sub(state.since);
+        state.since = now;
+        match state.current.some() {
+            Some(thread) => {
+                let record = self.held.store.get(thread)?;
+                record.cpu_time = record.cpu_time.saturating_add(spent);
+            }
+            None => state.idle_time = state.idle_time.saturating_add(spent),
+        }
+        Ok(())
+    }
+
+    /// Decides what this core does next, and sets its timer.
+    pub(crate) fn leave(&mut self) -> Outcome<Next> {
+        let me = self.me;
+        let core = self.mine()?;
+        let (current, best, over) = (core.current, core.best(), core.turn_over);
+        core.turn_over = false;
+        let running = match current.some() {
+            Some(thread) => {
+                let record = self.held.store.get(thread)?;
+                let here = record.core == me.number() && record.state == ThreadState::Ready as u8;
+                if here { Some((thread, record.priority)) } else { None }
+            }
+            None => None,
+        };
+        let stays =
+            running.filter(|(_, priority)| best.is_none_or(|best| *priority > best || *priority == best && !over));
+        let next = match stays {
+            Some((thread, _)) => thread,
+            None => self.switch(current, running.map(|(thread, _)| thread), best, over)?,
+        };
+        self.set_timer()?;
+        match next.some() {
+            Some(thread) => self.run(thread),
+            None => self.idle(),
+        }
+    }
+
+    /// Puts the running thread back into its queue, if it is still one to run here, and takes the next.
+    fn switch(
+        &mut self,
+        current: Ref<Thread>,
+        running: Option<Ref<Thread>>,
+        best: Option<u8>,
+        over: bool,
+    ) -> Outcome<Ref<Thread>> {
+        let me = self.me;
+        self.charge(me)?;
+        if let Some(thread) = running {
+            // Who is interrupted by a more urgent thread goes on with the rest of its turn: a whole one each time
+            // would let it run for ever.
+            let core = self.mine()?;
+            let left = if over { 0 } else { core.turn_end.saturating_sub(core.since) };
+            self.held.store.get(thread)?.turn_left = left;
+            self.enqueue(thread, left != 0)?;
+        }
+        self.mine()?.current = Ref::NONE;
+        let next = match best {
+            Some(priority) => self.mine()?.ready.get(usize::from(priority)).map_or(Ref::NONE, |queue| queue.head),
+            None => Ref::NONE,
+        };
+        if let Some(thread) = next.some() {
+            self.dequeue(thread)?;
+        }
+        let left = match next.some() {
+            Some(thread) => core::mem::take(&mut self.held.store.get(thread)?.turn_left),
+            None => 0,
+        };
+        let core = self.mine()?;
+        core.current = next;
+        core.turn_end = core.since.saturating_add(if left == 0 { TURN_NS } else { left });
+        if next != current {
+            core.counters.switches += 1;
+        }
+        Ok(next)
+    }
+
+    fn set_timer(&mut self) -> Outcome {
+        let deadline = self.first_deadline()?;
+        let core = self.mine()?;
+        let turn = match core.current.some() {
+            Some(thread) => {
+                let priority = self.held.store.get(thread)?.priority;
+                let core = self.mine()?;
+                if core.best() == Some(priority) { core.turn_end } else { u64::MAX }
+            }
+            None => u64::MAX,
+        };
+        let timer = deadline.min(turn);
+        let core = self.mine()?;
+        if core.timer != timer {
+            core.timer = timer;
+            self.machine.set_timer(timer);
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, thread: Ref<Thread>) -> Outcome<Next> {
+        let root = self.slot(Part::Space.of(thread))?.object;
+        self.load(root)?;
+        self.kernel.presence.set(self.me, Place::User);
+        Ok(Next::Run(thread))
+    }
+
+    fn idle(&mut self) -> Outcome<Next> {
+        self.load(0)?;
+        Ok(Next::Idle)
+    }
+
+    /// Loads an address space on this core, or none, unless it is already.
+    pub(crate) fn load(&mut self, root: u64) -> Outcome {
+        let me = self.me;
+        let core = self.mine()?;
+        let old = core.loaded;
+        if old == root {
+            return Ok(());
+        }
+        core.loaded = root;
+        if old != 0 {
+            self.held.store.record(old)?.loaded &= !me.bit();
+        }
+        if root != 0 {
+            self.held.store.record(root)?.loaded |= me.bit();
+        }
+        self.machine.load_root(root);
+        Ok(())
+    }
+}

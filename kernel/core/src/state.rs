@@ -1,0 +1,108 @@
+//! What the kernel knows outside of memory: a little per core, and a little for all.
+
+use anos_machine::{Fresh, Queue, Ref, Thread};
+
+use crate::bounds::{MAX_INTERRUPTS, PRIORITIES, TIMER_BUCKETS};
+
+/// One core's state, guarded by its lock.
+#[derive(Debug)]
+pub struct CoreState {
+    /// The thread that runs; none while idle.
+    pub current: Ref<Thread>,
+    /// The root table loaded, or 0 for the kernel's own.
+    pub loaded: u64,
+    /// Threads that could run, by priority.
+    pub ready: [Queue; PRIORITIES],
+    /// One bit for each queue that isn't empty.
+    pub ready_bits: [u64; PRIORITIES / 64],
+    /// Threads that wait with a deadline: see `deadline.rs`.
+    pub timers: Timers,
+    /// When the current thread's turn ends, ns.
+    pub turn_end: u64,
+    /// The current thread has had its turn: others of its priority come first.
+    pub turn_over: bool,
+    /// Since when the current thread (or idleness) has not been accounted for, ns.
+    pub since: u64,
+    /// What the timer is set to.
+    pub timer: u64,
+    /// Time spent idle, ns.
+    pub idle_time: u64,
+    /// Counters, for people.
+    pub counters: Counters,
+}
+
+/// What a core has done so far.
+#[derive(Clone, Copy, Debug)]
+pub struct Counters {
+    /// System calls.
+    pub calls: u64,
+    /// Interrupts, timers included.
+    pub interrupts: u64,
+    /// Faults of user programs.
+    pub faults: u64,
+    /// Switches from one thread to another.
+    pub switches: u64,
+    /// Inter-core interrupts sent.
+    pub kicks: u64,
+    /// TLB shootdowns asked of other cores.
+    pub shootdowns: u64,
+}
+
+/// Deadlines of one core, in buckets: see `deadline.rs`.
+#[derive(Debug)]
+pub struct Timers {
+    /// The time that the buckets refer to.
+    pub last: u64,
+    /// The first thread of each bucket.
+    pub heads: [Ref<Thread>; TIMER_BUCKETS],
+    /// One bit for each bucket that isn't empty.
+    pub bits: u64,
+    /// The bucket that is being spread over the lower ones; 0: none.
+    pub draining: u8,
+}
+
+impl Fresh for CoreState {
+    const FRESH: Self = CoreState {
+        current: Ref::NONE,
+        loaded: 0,
+        ready: [Queue { head: Ref::NONE, tail: Ref::NONE }; PRIORITIES],
+        ready_bits: [0; PRIORITIES / 64],
+        timers: Timers { last: 0, heads: [Ref::NONE; TIMER_BUCKETS], bits: 0, draining: 0 },
+        turn_end: 0,
+        turn_over: false,
+        since: 0,
+        // No time that is ever asked for, so that the first visit sets the timer. All of this is zeros: it takes no
+        // space in the image.
+        timer: 0,
+        idle_time: 0,
+        counters: Counters { calls: 0, interrupts: 0, faults: 0, switches: 0, kicks: 0, shootdowns: 0 },
+    };
+}
+
+/// What all cores share, guarded by the boot core's lock.
+#[derive(Debug)]
+pub struct Global {
+    /// The id of the last address space made.
+    pub last_space: u64,
+    /// Physical address of the kernel's own capability table: slot n holds the Notification that line n signals.
+    pub interrupt_table: u64,
+    /// One bit for each line with an Interrupt capability.
+    pub interrupts_taken: [u64; MAX_INTERRUPTS / 64],
+    /// One bit for each level-triggered line.
+    pub interrupts_level: [u64; MAX_INTERRUPTS / 64],
+    /// Pages of main memory.
+    pub memory_pages: u64,
+    /// Pages of it that the kernel keeps for itself.
+    pub kernel_pages: u64,
+}
+
+impl Fresh for Global {
+    const FRESH: Self = Global {
+        last_space: 0,
+        interrupt_table: 0,
+        interrupts_taken: [0; MAX_INTERRUPTS / 64],
+        interrupts_level: [0; MAX_INTERRUPTS / 64],
+        memory_pages: 0,
+        kernel_pages: 0,
+    };
+}

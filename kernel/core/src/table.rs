@@ -1,0 +1,103 @@
+//! Methods of a CapTable: copy, mint, move, delete, revoke, look.
+
+use anos_abi::{Error, Kind, Rights};
+use anos_machine::{Machine, Slot, SlotRef, Thread};
+
+use crate::call::{Answer, Request};
+use crate::family::table_slot;
+use crate::thread::Part;
+use crate::{Outcome, Progress, Visit};
+
+impl<M: Machine> Visit<'_, M> {
+    /// The slot with this number of a table. Slot 0 is never used.
+    pub fn slot_of(&mut self, table: &Slot, index: u64) -> Outcome<SlotRef> {
+        if index == 0 || index >= table.extent {
+            return Err(Error::InvalidSlot.into());
+        }
+        Ok(table_slot(table, index))
+    }
+
+    /// The slot with this number of the table that a thread uses.
+    pub fn slot_of_thread(&mut self, thread: anos_machine::Ref<Thread>, index: u64) -> Outcome<SlotRef> {
+        let table = self.slot(Part::Table.of(thread))?;
+        if table.kind() != Kind::CapTable {
+            return Err(Error::InvalidSlot.into());
+        }
+        self.slot_of(&table, index)
+    }
+
+    /// The empty slot with this number of a table that isn't ending.
+    fn take_in(&mut self, table: &Slot, index: u64) -> Outcome<SlotRef> {
+        if table.badge != 0 {
+            return Err(Error::Busy.into());
+        }
+        let at = self.slot_of(table, index)?;
+        if self.slot(at)?.is_empty() { Ok(at) } else { Err(Error::SlotOccupied.into()) }
+    }
+
+    pub(crate) fn table_copy(&mut self, request: &Request, badge: Option<u64>) -> Outcome<Answer> {
+        let to = self.take_in(&request.target, request.words[0])?;
+        let (from, source) = request.passed(self)?;
+        let mut copy = self.copy_of(&source, rights_of(request.words[1])?)?;
+        if let Some(badge) = badge {
+            if !matches!(source.kind(), Kind::Endpoint | Kind::Notification) || source.badge != 0 {
+                return Err(Error::InvalidArgument.into());
+            }
+            copy.badge = badge;
+        }
+        self.derive(from, to, copy)?;
+        Ok(Answer::OK)
+    }
+
+    pub(crate) fn table_move(&mut self, request: &Request) -> Outcome<Answer> {
+        let to = self.take_in(&request.target, request.words[0])?;
+        let (from, _) = request.passed(self)?;
+        self.move_slot(from, to)?;
+        Ok(Answer::OK)
+    }
+
+    pub(crate) fn table_delete(&mut self, request: &Request) -> Outcome<Answer> {
+        let at = self.slot_of(&request.target, request.words[0])?;
+        if !self.can_leave(at)? {
+            return Err(Error::Busy.into());
+        }
+        self.delete(at)?.answer()
+    }
+
+    pub(crate) fn table_revoke(&mut self, request: &Request) -> Outcome<Answer> {
+        let at = self.slot_of(&request.target, request.words[0])?;
+        self.revoke(at)?.answer()
+    }
+
+    pub(crate) fn table_look(&mut self, request: &Request) -> Outcome<Answer> {
+        let at = self.slot_of(&request.target, request.words[0])?;
+        let slot = self.slot(at)?;
+        let size = match slot.kind() {
+            Kind::Untyped | Kind::Frame | Kind::CapTable => slot.extent,
+            _ => 0,
+        };
+        let badge = match slot.kind() {
+            Kind::Endpoint | Kind::Notification => slot.badge,
+            Kind::Interrupt | Kind::IoPort | Kind::SchedControl => slot.object,
+            _ => 0,
+        };
+        let used = u64::from(matches!(slot.kind(), Kind::Frame | Kind::PageTable) && slot.space != 0);
+        Ok(Answer::words([slot.kind.into(), slot.rights.into(), badge, size, used, 0, 0, 0]))
+    }
+}
+
+impl Progress {
+    /// As an answer to the caller.
+    pub(crate) fn answer(self) -> Outcome<Answer> {
+        match self {
+            Progress::Done => Ok(Answer::OK),
+            Progress::Again => Err(Error::Again.into()),
+        }
+    }
+}
+
+/// Rights from a message word.
+pub(crate) fn rights_of(word: u64) -> Result<Rights, Error> {
+    let rights = Rights(u8::try_from(word).map_err(|_| Error::InvalidArgument)?);
+    if Rights::ALL.contains(rights) { Ok(rights) } else { Err(Error::InvalidArgument) }
+}

@@ -1,0 +1,268 @@
+//! Methods of a Thread, and how a thread is stopped.
+
+use anos_abi::object::ThreadState;
+use anos_abi::syscall::FOREVER;
+use anos_abi::{Error, Kind, Rights};
+use anos_machine::{CoreId, Machine, Ref, Registers, Slot, SlotRef, Thread};
+
+use crate::call::{Answer, Request};
+use crate::{Outcome, Progress, Visit};
+
+/// The capabilities inside a Thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Its capability table.
+    Table = 0,
+    /// Its address space.
+    Space = 1,
+    /// Where its faults go.
+    FaultEndpoint = 2,
+    /// The notification bound to it.
+    Bound = 3,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Part; 4] = [Part::Table, Part::Space, Part::FaultEndpoint, Part::Bound];
+
+    /// Where this capability lies in a thread.
+    pub fn of(self, thread: Ref<Thread>) -> SlotRef {
+        let offset = core::mem::offset_of!(Thread, slots) + self as usize * size_of::<Slot>();
+        SlotRef::at(thread.address().wrapping_add(offset as u64))
+    }
+
+    /// The thread whose part a slot is, if it is one in a page of threads.
+    fn owner(self, at: SlotRef) -> Ref<Thread> {
+        let start = at.address() & !(size_of::<Thread>() as u64 - 1);
+        let thread = Ref::at(start);
+        if self.of(thread) == at { thread } else { Ref::NONE }
+    }
+}
+
+impl<M: Machine> Visit<'_, M> {
+    fn thread(&mut self, request: &Request) -> Ref<Thread> {
+        Ref::at(request.target.object)
+    }
+
+    /// What a thread is doing.
+    pub(crate) fn state_of(&mut self, thread: Ref<Thread>) -> Outcome<ThreadState> {
+        Ok(ThreadState::from_number(self.held.store.get(thread)?.state.into()))
+    }
+
+    /// Replaces one of a thread's capabilities by a copy of `source`, or by none.
+    fn set_part(&mut self, thread: Ref<Thread>, part: Part, source: Option<(SlotRef, Slot)>) -> Outcome<Progress> {
+        let copy = match source {
+            Some((from, slot)) => Some((from, self.copy_of(&slot, Rights::ALL)?)),
+            None => None,
+        };
+        let to = part.of(thread);
+        if self.delete_in_thread(to)? == Progress::Again {
+            return Ok(Progress::Again);
+        }
+        if let Some((from, copy)) = copy {
+            self.derive(from, to, copy)?;
+        }
+        Ok(Progress::Done)
+    }
+
+    pub(crate) fn thread_set_table(&mut self, request: &Request) -> Outcome<Answer> {
+        let thread = self.thread(request);
+        let table = request.passed_kind(self, Kind::CapTable, Rights::WRITE)?;
+        self.set_part(thread, Part::Table, Some(table))?.answer()
+    }
+
+    pub(crate) fn thread_set_space(&mut self, request: &Request) -> Outcome<Answer> {
+        let thread = self.thread(request);
+        let space = request.passed_kind(self, Kind::AddressSpace, Rights::WRITE)?;
+        if self.state_of(thread)? != ThreadState::Stopped {
+            return Err(Error::Busy.into());
+        }
+        self.set_part(thread, Part::Space, Some(space))?.answer()
+    }
+
+    pub(crate) fn thread_set_fault_endpoint(&mut self, request: &Request) -> Outcome<Answer> {
+        let thread = self.thread(request);
+        let endpoint = match request.slots.pass() {
+            0 => None,
+            _ => Some(request.passed_kind(self, Kind::Endpoint, Rights::WRITE.union(Rights::GRANT))?),
+        };
+        self.set_part(thread, Part::FaultEndpoint, endpoint)?.answer()
+    }
+
+    pub(crate) fn thread_bind(&mut self, request: &Request) -> Outcome<Answer> {
+        let thread = self.thread(request);
+        let source = match request.slots.pass() {
+            0 => None,
+            _ => Some(request.passed_kind(self, Kind::Notification, Rights::READ)?),
+        };
+        if let Some((_, slot)) = source {
+            let bound = self.held.store.get(Ref::<anos_machine::Notification>::at(slot.object))?.bound;
+            if !bound.is_none() && bound != thread {
+                return Err(Error::Busy.into());
+            }
+        }
+        if self.set_part(thread, Part::Bound, source)? == Progress::Again {
+            return Err(Error::Again.into());
+        }
+        if let Some((_, slot)) = source {
+            let at = Ref::<anos_machine::Notification>::at(slot.object);
+            let notification = self.held.store.get(at)?;
+            notification.bound = thread;
+            // What was signalled before must not wait for the next signal.
+            if notification.bits != 0 {
+                self.signal(at, 0)?;
+            }
+        }
+        Ok(Answer::OK)
+    }
+
+    /// An AddressSpace capability is about to go: if it is the one that a thread runs in, the thread stops.
+    pub(crate) fn stop_owner(&mut self, at: SlotRef) -> Outcome {
+        if self.held.store.record(at.address())?.kind != Kind::Thread as u8 {
+            return Ok(());
+        }
+        match Part::Space.owner(at).some() {
+            Some(thread) => self.stop(thread),
+            None => Ok(()),
+        }
+    }
+
+    /// A capability is about to go: if it binds a notification to a thread, the binding goes too.
+    pub(crate) fn before_unlink(&mut self, at: SlotRef, slot: &Slot) -> Outcome {
+        if slot.kind() != Kind::Notification || self.held.store.record(at.address())?.kind != Kind::Thread as u8 {
+            return Ok(());
+        }
+        if !Part::Bound.owner(at).is_none() {
+            self.held.store.get(Ref::<anos_machine::Notification>::at(slot.object))?.bound = Ref::NONE;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn thread_set_priority(&mut self, request: &Request) -> Outcome<Answer> {
+        let thread = self.thread(request);
+        let limit = self.held.store.get(request.caller)?.ceiling;
+        let [priority, ceiling, ..] = request.words;
+        let priority = u8::try_from(priority).map_err(|_| Error::InvalidArgument)?;
+        let ceiling = u8::try_from(ceiling).map_err(|_| Error::InvalidArgument)?;
+        if priority > limit || ceiling > limit {
+            return Err(Error::MissingRights.into());
+        }
+        self.set_priority(thread, priority)?;
+        self.held.store.get(thread)?.ceiling = ceiling;
+        Ok(Answer::OK)
+    }
+
+    pub(crate) fn thread_set_core(&mut self, request: &Request) -> Outcome<Answer> {
+        let thread = self.thread(request);
+        let (_, control) = request.passed_kind(self, Kind::SchedControl, Rights::WRITE)?;
+        let core = CoreId::new(control.object).ok_or(Error::InvalidArgument)?;
+        self.set_core(thread, core)?;
+        Ok(Answer::OK)
+    }
+
+    fn is_runnable(&mut self, thread: Ref<Thread>) -> Outcome<bool> {
+        Ok(!self.slot(Part::Table.of(thread))?.is_empty() && !self.slot(Part::Space.of(thread))?.is_empty())
+    }
+
+    pub(crate) fn thread_start(&mut self, request: &Request) -> Outcome<Answer> {
+        let thread = self.thread(request);
+        let [pc, sp, tp, first, second, ..] = request.words;
+        let end = self.machine.user_end();
+        if pc >= end || sp > end || tp >= end {
+            return Err(Error::InvalidArgument.into());
+        }
+        self.check_startable(thread)?;
+        let record = self.held.store.get(thread)?;
+        record.registers = Registers { words: [first, second, 0, 0, 0, 0, 0, 0], pc, sp, tp, ..Registers::default() };
+        record.machine = [0; 4];
+        self.make_ready(thread)?;
+        Ok(Answer::OK)
+    }
+
+    pub(crate) fn thread_resume(&mut self, request: &Request) -> Outcome<Answer> {
+        let thread = self.thread(request);
+        self.check_startable(thread)?;
+        self.make_ready(thread)?;
+        Ok(Answer::OK)
+    }
+
+    fn check_startable(&mut self, thread: Ref<Thread>) -> Outcome {
+        if self.state_of(thread)? != ThreadState::Stopped {
+            return Err(Error::Busy.into());
+        }
+        if !self.is_runnable(thread)? {
+            return Err(Error::NotRunnable.into());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn thread_suspend(&mut self, request: &Request) -> Outcome<Answer> {
+        let thread = self.thread(request);
+        self.stop(thread)?;
+        Ok(Answer::OK)
+    }
+
+    pub(crate) fn thread_info(&mut self, request: &Request) -> Outcome<Answer> {
+        let thread = self.thread(request);
+        let core = self.held.store.get(thread)?.core;
+        if let Some(core) = CoreId::new(core.into())
+            && self.held.core(core)?.current == thread
+        {
+            self.charge(core)?;
+        }
+        let record = self.held.store.get(thread)?;
+        Ok(Answer::words([
+            record.state.into(),
+            record.priority.into(),
+            record.core.into(),
+            record.cpu_time,
+            record.registers.pc,
+            record.registers.sp,
+            self.machine.frame_pointer(&record.registers),
+            record.ceiling.into(),
+        ]))
+    }
+
+    /// Gives a fresh (clear) record what a thread starts with.
+    pub(crate) fn init_thread(&mut self, thread: Ref<Thread>) -> Outcome {
+        let core = self.me.number();
+        let record = self.held.store.get(thread)?;
+        record.core = core;
+        record.deadline = FOREVER;
+        Ok(())
+    }
+
+    /// Stops a thread, whatever it does and wherever; a wait answers `Cancelled`. When this returns, no core runs it.
+    pub(crate) fn stop(&mut self, thread: Ref<Thread>) -> Outcome {
+        match self.state_of(thread)? {
+            ThreadState::Stopped => return Ok(()),
+            ThreadState::Ready => {
+                if self.take_off(thread)? {
+                    self.cut_call(thread)?;
+                }
+            }
+            ThreadState::Faulted => self.leave_wait(thread)?,
+            ThreadState::Sending if self.held.store.get(thread)?.sending == crate::ipc::FAULT => {
+                self.leave_wait(thread)?;
+            }
+            ThreadState::Sending | ThreadState::Calling | ThreadState::Receiving => {
+                self.leave_wait(thread)?;
+                self.cut_call(thread)?;
+            }
+        }
+        self.held.store.get(thread)?.state = ThreadState::Stopped as u8;
+        Ok(())
+    }
+
+    /// A thread ends: no core remembers it. (It has been stopped.)
+    pub(crate) fn forget(&mut self, thread: Ref<Thread>) -> Outcome {
+        let core = self.held.store.get(thread)?.core;
+        if let Some(core) = CoreId::new(core.into()) {
+            let state = self.held.core(core)?;
+            if state.current == thread {
+                state.current = Ref::NONE;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! Untyped: memory into objects.
+//!
+//! An Untyped hands its memory out from the front; a watermark (`badge`) says how far. When nothing is left that was
+//! made from it, it starts over. What it hands out is clear: clearing goes a few pages per call, and `root` and `space`
+//! remember where it began and how far it got. Small objects of one kind share a page: the page's record says which kind.
+
+use anos_abi::{Error, Kind, PAGE_SIZE, Rights};
+use anos_machine::{Machine, Ref, Slot, SlotRef};
+
+use crate::bounds::{CLEAR_PAGES, MAX_TABLE_SLOTS, RETYPE_COUNT, RETYPE_PAGES};
+use crate::call::{Answer, Request};
+use crate::{Outcome, Progress, Visit};
+
+/// 512 pages: what one large page maps.
+const LARGE: u64 = 512 * PAGE_SIZE;
+
+/// What a retype makes.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    kind: Kind,
+    /// Bytes of one object.
+    bytes: u64,
+    /// How many.
+    count: u64,
+    /// What the capability's `extent` says.
+    extent: u64,
+    /// Bytes from the start of the Untyped.
+    start: u64,
+    end: u64,
+}
+
+/// Bytes of an object of this kind and size, and the `extent` of its capability.
+fn measure(kind: Kind, size: u64, available: u64) -> Result<(u64, u64), Error> {
+    let sized = |limit: u64| if (1..=limit).contains(&size) { Ok(size) } else { Err(Error::InvalidArgument) };
+    let (bytes, extent) = match kind {
+        Kind::Untyped => (sized(available)? * PAGE_SIZE, size),
+        Kind::Frame => (sized(RETYPE_PAGES)? * PAGE_SIZE, size),
+        Kind::CapTable if size.is_multiple_of(64) => (sized(MAX_TABLE_SLOTS)? * size_of::<Slot>() as u64, size),
+        Kind::PageTable | Kind::AddressSpace => (PAGE_SIZE, 0),
+        Kind::Thread => (size_of::<anos_machine::Thread>() as u64, 0),
+        Kind::Endpoint | Kind::Notification | Kind::Reply => (64, 0),
+        _ => return Err(Error::InvalidArgument),
+    };
+    if extent == 0 && size != 0 { Err(Error::InvalidArgument) } else { Ok((bytes, extent)) }
+}
+
+impl<M: Machine> Visit<'_, M> {
+    pub(crate) fn untyped_info(&mut self, request: &Request) -> Outcome<Answer> {
+        let slot = &request.target;
+        let used = if self.has_children(slot)? { slot.badge.div_ceil(PAGE_SIZE) } else { 0 };
+        Ok(Answer::words([slot.object, slot.extent, used, slot.device.into(), 0, 0, 0, 0]))
+    }
+
+    pub(crate) fn untyped_retype(&mut self, request: &Request) -> Outcome<Answer> {
+        let mut untyped = request.target;
+        // Nothing is left of what was made: start over. (Nothing was made yet: what has been cleared still is.)
+        if untyped.badge != 0 && !self.has_children(&untyped)? {
+            (untyped.badge, untyped.root, untyped.space) = (0, 0, 0);
+        }
+        let plan = self.plan(&untyped, &request.words)?;
+        for n in 0..plan.count {
+            request.receive(self, n)?;
+        }
+        if untyped.device == 0 && self.clear(request.at, &mut untyped, &plan)? == Progress::Again {
+            return Err(Error::Again.into());
+        }
+        untyped.badge = plan.end;
+        self.save(request.at, &untyped)?;
+        if untyped.device == 0 && plan.kind != Kind::Untyped {
+            self.set_kinds(&untyped, &plan)?;
+        }
+        for n in 0..plan.count {
+            let object = untyped.object + plan.start + n * plan.bytes;
+            self.make(&plan, object)?;
+            let slot = Slot {
+                kind: plan.kind as u8,
+                rights: Rights::ALL.0,
+                device: untyped.device,
+                object,
+                extent: plan.extent,
+                ..Slot::default()
+            };
+            let to = request.receive(self, n)?;
+            self.derive(request.at, to, slot)?;
+        }
+        Ok(Answer::CAPABILITY)
+    }
+
+    /// Checks a retype's arguments and finds where the objects go. Changes nothing.
+    fn plan(&mut self, untyped: &Slot, words: &[u64; 8]) -> Outcome<Plan> {
+        let [kind, size, count, position, ..] = *words;
+        let kind = Kind::try_from(kind)?;
+        let device = untyped.device != 0;
+        if device && !matches!(kind, Kind::Untyped | Kind::Frame) || !device && position != 0 {
+            return Err(Error::InvalidArgument.into());
+        }
+        let (bytes, extent) = measure(kind, size, untyped.extent)?;
+        if !(1..=RETYPE_COUNT).contains(&count) || kind != Kind::Untyped && bytes * count > RETYPE_PAGES * PAGE_SIZE {
+            return Err(Error::InvalidArgument.into());
+        }
+        let start = if device {
+            let start = position.checked_mul(PAGE_SIZE).ok_or(Error::InvalidArgument)?;
+            if start < untyped.badge {
+                return Err(Error::NotEnoughMemory.into());
+            }
+            start
+        } else {
+            self.place(untyped, kind, bytes)?
+        };
+        let end = bytes.checked_mul(count).and_then(|all| start.checked_add(all)).ok_or(Error::InvalidArgument)?;
+        if end > untyped.extent * PAGE_SIZE {
+            return Err(Error::NotEnoughMemory.into());
+        }
+        Ok(Plan { kind, bytes, count, extent, start, end })
+    }
+
+    /// Where the next object of this kind goes: behind the last, in the same page if that holds the same kind.
+    fn place(&mut self, untyped: &Slot, kind: Kind, bytes: u64) -> Outcome<u64> {
+        let used = untyped.badge;
+        if bytes < PAGE_SIZE && !used.is_multiple_of(PAGE_SIZE) {
+            let record = self.held.store.record(untyped.object + used)?;
+            if record.kind == kind as u8 {
+                // A power of two; said so, this needs no division, and no path for one by zero.
+                return Ok((used + bytes - 1) & !(bytes - 1));
+            }
+        }
+        let align = if kind == Kind::Frame && bytes == LARGE { LARGE } else { PAGE_SIZE };
+        Ok((untyped.object + used).next_multiple_of(align) - untyped.object)
+    }
+
+    fn save(&mut self, at: SlotRef, untyped: &Slot) -> Outcome {
+        let slot = self.held.store.get(at)?;
+        slot.badge = untyped.badge;
+        (slot.root, slot.space) = (untyped.root, untyped.space);
+        Ok(())
+    }
+
+    /// Clears the pages that the objects need, a few per call.
+    fn clear(&mut self, at: SlotRef, untyped: &mut Slot, plan: &Plan) -> Outcome<Progress> {
+        if plan.kind == Kind::Untyped {
+            // Its own retypes clear it.
+            return Ok(Progress::Done);
+        }
+        // Pages below the watermark are in use. Where clearing went on earlier, it goes on, if that is on the way: a
+        // Frame that needs another alignment may have had it begin elsewhere.
+        let first = (plan.start & !(PAGE_SIZE - 1)).max(untyped.badge.next_multiple_of(PAGE_SIZE));
+        let mut from = if (untyped.root..=untyped.space).contains(&first) { untyped.space } else { first };
+        if from == first {
+            untyped.root = first;
+        }
+        for _ in 0..CLEAR_PAGES {
+            if from >= plan.end {
+                break;
+            }
+            let page = untyped.object + from;
+            self.held.store.record(page)?.kind = Kind::Empty as u8;
+            self.held.store.clear_page(page)?;
+            from += PAGE_SIZE;
+        }
+        untyped.space = from;
+        if from < plan.end {
+            self.save(at, untyped)?;
+            return Ok(Progress::Again);
+        }
+        Ok(Progress::Done)
+    }
+
+    fn set_kinds(&mut self, untyped: &Slot, plan: &Plan) -> Outcome {
+        let home = self.me.number();
+        let mut page = plan.start & !(PAGE_SIZE - 1);
+        while page < plan.end {
+            let record = self.held.store.record(untyped.object + page)?;
+            record.kind = plan.kind as u8;
+            record.home = home;
+            page += PAGE_SIZE;
+        }
+        Ok(())
+    }
+
+    /// Gives a fresh (clear) object what it starts with.
+    fn make(&mut self, plan: &Plan, object: u64) -> Outcome {
+        match plan.kind {
+            Kind::AddressSpace => self.init_space(object),
+            Kind::Thread => self.init_thread(Ref::at(object)),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! The layout of kernel objects in memory: flat records of integers, the same on every architecture.
+//!
+//! Every bit pattern is a valid record, and a record of zeros is a fresh object: that is what makes the store's
+//! conversion sound. Links between objects are physical addresses ([`Ref`], [`SlotRef`]), 0 for none, never pointers.
+
+use core::fmt;
+use core::marker::PhantomData;
+
+use anos_abi::{Kind, MESSAGE_WORDS, Rights};
+
+/// A link to an object: its physical address, or 0 for none.
+#[repr(transparent)]
+pub struct Ref<T>(u64, PhantomData<fn() -> T>);
+
+impl<T> Ref<T> {
+    /// No object.
+    pub const NONE: Ref<T> = Ref(0, PhantomData);
+
+    /// The object at this physical address. The store checks it when it is followed.
+    pub const fn at(address: u64) -> Self {
+        Ref(address, PhantomData)
+    }
+
+    /// Its physical address.
+    pub const fn address(self) -> u64 {
+        self.0
+    }
+
+    /// Whether there is no object.
+    pub const fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    /// `None` if there is no object.
+    pub const fn some(self) -> Option<Self> {
+        if self.is_none() { None } else { Some(self) }
+    }
+}
+
+impl<T> Clone for Ref<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Ref<T> {}
+impl<T> Default for Ref<T> {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+impl<T> PartialEq for Ref<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+impl<T> Eq for Ref<T> {}
+impl<T> fmt::Debug for Ref<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:#x}", self.0)
+    }
+}
+
+/// A link to a capability slot, in a CapTable or in a Thread.
+pub type SlotRef = Ref<Slot>;
+
+/// One capability, 64 bytes. What the fields mean depends on the kind:
+///
+/// | kind | `object` | `extent` | `badge` | `space`, `root` |
+/// |---|---|---|---|---|
+/// | Untyped | address | pages | bytes used | end and start (in bytes) of what is known to be clear |
+/// | Frame | address | pages | virtual address where mapped | id and root table of the space it is mapped in |
+/// | PageTable | address | level where mapped | virtual address where mapped | the same |
+/// | CapTable | address | slots | while it ends: slots done | |
+/// | AddressSpace, Thread, Reply | address | | | |
+/// | Endpoint, Notification | address | | badge | |
+/// | Interrupt | line | | | |
+/// | IoPort | first port | last port | | |
+/// | SchedControl | core | | | |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Slot {
+    /// The capability's [`Kind`] as a number; 0: the slot is empty.
+    pub kind: u8,
+    /// Its [`Rights`].
+    pub rights: u8,
+    /// 1: device memory (Untyped, Frame).
+    pub device: u8,
+    /// Unused.
+    pub reserved: u8,
+    /// Its depth in the family.
+    pub depth: u32,
+    /// See the table above.
+    pub object: u64,
+    /// See the table above.
+    pub extent: u64,
+    /// See the table above.
+    pub badge: u64,
+    /// See the table above.
+    pub space: u64,
+    /// See the table above.
+    pub root: u64,
+    /// The capability behind this one in its family.
+    pub next: SlotRef,
+    /// The capability in front.
+    pub previous: SlotRef,
+}
+
+impl Slot {
+    /// The kind; a number that is none reads as empty.
+    pub fn kind(&self) -> Kind {
+        Kind::try_from(u64::from(self.kind)).unwrap_or(Kind::Empty)
+    }
+
+    /// The rights.
+    pub fn rights(&self) -> Rights {
+        Rights(self.rights)
+    }
+
+    /// Whether the slot is empty.
+    pub fn is_empty(&self) -> bool {
+        self.kind == Kind::Empty as u8
+    }
+}
+
+/// A thread's saved registers. The roles of a system call come first, so that the core reads and writes messages
+/// without knowing the architecture; `other` is the architecture's.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Registers {
+    /// Message words.
+    pub words: [u64; MESSAGE_WORDS],
+    /// Operation in, status out.
+    pub operation: u64,
+    /// Label.
+    pub label: u64,
+    /// Slots in, badge out.
+    pub slots: u64,
+    /// Reply slot.
+    pub reply: u64,
+    /// Deadline.
+    pub deadline: u64,
+    /// Program counter.
+    pub pc: u64,
+    /// Stack pointer.
+    pub sp: u64,
+    /// Thread pointer (`fs` base on x86-64, `tp` on RISC-V).
+    pub tp: u64,
+    /// Everything else, in the architecture's order; all zeros for a thread that starts or made a system call.
+    pub other: [u64; 24],
+}
+
+/// Bytes of floating-point state: FXSAVE's area, or 32 RISC-V registers and `fcsr`.
+pub const FPU_BYTES: usize = 576;
+
+/// A link in a queue of threads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Links {
+    /// The thread behind.
+    pub next: Ref<Thread>,
+    /// The thread in front.
+    pub previous: Ref<Thread>,
+}
+
+/// A first-in, first-out queue of threads, linked through [`Thread::links`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Queue {
+    /// The first thread.
+    pub head: Ref<Thread>,
+    /// The last.
+    pub tail: Ref<Thread>,
+}
+
+/// Number of capability slots inside a Thread.
+pub const THREAD_SLOTS: usize = 4;
+
+/// A thread, 2048 bytes.
+#[derive(Debug)]
+#[repr(C, align(2048))]
+pub struct Thread {
+    /// Registers, at offset 0: the trap entry saves here.
+    pub registers: Registers,
+    /// Floating-point state, in the architecture's own layout, at offset 320 (a multiple of 64).
+    pub fpu: [u8; FPU_BYTES],
+    /// Its capabilities: table, address space, fault endpoint, bound notification. See `anos_core::thread`.
+    pub slots: [Slot; THREAD_SLOTS],
+    /// Its place in the queue it stands in.
+    pub links: Links,
+    /// The object it waits on (Endpoint or Notification), or whose answer it waits for (Reply); 0 if none.
+    pub waits_on: u64,
+    /// Its place in its core's list of deadlines.
+    pub timer: Links,
+    /// When its wait ends, ns; [`anos_abi::syscall::FOREVER`] if never.
+    pub deadline: u64,
+    /// CPU time used, ns.
+    pub cpu_time: u64,
+    /// The badge that the receiver will see (while it waits to send).
+    pub badge: u64,
+    /// Pending fault, while `Faulted` or sending a fault: kind, address, cause.
+    pub fault: [u64; 3],
+    /// Priority.
+    pub priority: u8,
+    /// The highest priority it may give.
+    pub ceiling: u8,
+    /// Its [`anos_abi::object::ThreadState`] as a number.
+    pub state: u8,
+    /// The core it runs on.
+    pub core: u8,
+    /// 1: stands in a ready queue.
+    pub queued: u8,
+    /// Sending: 1 if it waits for an answer afterwards (call or fault), 2 if it carries a fault.
+    pub sending: u8,
+    /// Rights of the Endpoint capability it sends through.
+    pub rights: u8,
+    /// Its bucket in its core's deadlines, plus one; 0: none.
+    pub bucket: u8,
+    /// What is left of its turn, ns, if it was interrupted in it by a more urgent thread; else 0.
+    pub turn_left: u64,
+    /// For the architecture: nonzero once the thread has used floating point, and so on.
+    pub machine: [u64; 4],
+}
+
+/// An endpoint, 64 bytes.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Endpoint {
+    /// Threads that wait, all to send or all to receive.
+    pub queue: Queue,
+    /// 0: nobody waits; 1: senders wait; 2: receivers wait.
+    pub waiting: u64,
+}
+
+/// A notification, 64 bytes.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Notification {
+    /// Bits signalled and not yet taken.
+    pub bits: u64,
+    /// Threads that wait.
+    pub queue: Queue,
+    /// The thread that it is bound to.
+    pub bound: Ref<Thread>,
+}
+
+/// A reply object, 64 bytes.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Reply {
+    /// The thread that waits for the answer; none if free.
+    pub caller: Ref<Thread>,
+}
+
+/// An address space: its root table's page, as 512 entries.
+pub type AddressSpace = [u64; 512];
+
+/// What the kernel knows of a physical page, 32 bytes.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct PageRecord {
+    /// The [`Kind`] of object that the page holds; 0: none (free, or the kernel's own).
+    pub kind: u8,
+    /// The core at home here, whose lock guards the page's objects.
+    pub home: u8,
+    /// Unused.
+    pub reserved: [u8; 6],
+    /// AddressSpace: the cores on which it is loaded, as [`CoreSet`](crate::CoreSet) bits.
+    pub loaded: u64,
+    /// AddressSpace: its id, never used twice.
+    pub space: u64,
+    /// Unused; keeps the stride a power of two.
+    pub padding: u64,
+}

@@ -1,0 +1,92 @@
+//! The compiled form: it reads back, and nothing else does.
+
+use std::string::String;
+use std::vec;
+use std::vec::Vec;
+
+use super::*;
+
+fn sample() -> System {
+    let device = Device {
+        name: String::from("serial"),
+        registers: Registers::Ports { first: 0x3f8, last: 0x3ff },
+        interrupt: Some(Interrupt { line: 4, level: false, active_low: false }),
+    };
+    let program = Program {
+        name: String::from("uart"),
+        file: program_file("anos-driver-uart16550"),
+        start: Start::Boot,
+        restart: Restart::Fault,
+        instances: 1,
+        arguments: false,
+        priority: 200,
+        ceiling: 200,
+        cores: 1,
+        memory: 256 << 10,
+        slots: 256,
+        devices: vec![device],
+        provides: vec![0],
+        uses: vec![Use { service: 0, pass: true, role: 0 }],
+        process: process_right::SEE,
+        debug: false,
+        sched: false,
+    };
+    System { name: String::from("sample"), services: vec![String::from("serial")], programs: vec![program] }
+}
+
+fn encode(system: &System) -> Vec<u8> {
+    postcard::to_extend(system, MAGIC.to_vec()).expect("a Vec takes any number of bytes")
+}
+
+#[test]
+fn what_is_compiled_reads_back() {
+    assert_eq!(decode(&encode(&sample())), Ok(sample()));
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    let bytes = encode(&sample());
+    for length in 0..bytes.len() {
+        assert!(decode(&bytes[..length]).is_err(), "{length} bytes");
+    }
+    let mut longer = bytes;
+    longer.push(0);
+    assert_eq!(decode(&longer), Err(DecodeError::Garbled));
+}
+
+#[test]
+fn values_out_of_range_are_refused() {
+    let changes: [fn(&mut System); 14] = [
+        |system| system.name.clear(),
+        |system| system.services[0] = String::from("A"),
+        |system| system.programs[0].name = "x".repeat(MAX_NAME + 1),
+        |system| system.programs[0].instances = 0,
+        |system| system.programs[0].instances = MAX_INSTANCES + 1,
+        |system| system.programs[0].ceiling = 199,
+        |system| system.programs[0].ceiling = 255,
+        |system| system.programs[0].memory = 3 << 20,
+        |system| system.programs[0].memory = 4096,
+        |system| system.programs[0].slots = 100,
+        |system| system.programs[0].provides[0] = 1,
+        |system| system.programs[0].uses[0].service = 1,
+        |system| system.programs[0].process = 16,
+        |system| system.programs[0].devices[0].registers = Registers::Memory { address: u64::MAX, size: 2 },
+    ];
+    for (index, change) in changes.iter().enumerate() {
+        let mut system = sample();
+        change(&mut system);
+        assert_eq!(decode(&encode(&system)), Err(DecodeError::OutOfRange), "change {index}");
+    }
+}
+
+#[test]
+fn no_single_flipped_bit_makes_a_value_out_of_range() {
+    let bytes = encode(&sample());
+    for bit in 0..bytes.len() * 8 {
+        let mut bytes = bytes.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        if let Ok(system) = decode(&bytes) {
+            assert!(in_range(&system), "bit {bit}");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! A kernel that stands in for the real one: capability tables, families, and memory that is counted.
+//!
+//! It is strict where the real one is: a slot must be empty to be filled, an Untyped hands out no more than it has,
+//! a Frame must be mapped to be filled. What it doesn't do is run anything.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::string::String;
+use std::vec;
+use std::vec::Vec;
+
+use anos_abi::boot::{ROOT_TABLE_SLOTS, UntypedRun, slot};
+use anos_abi::object::Method;
+use anos_abi::{Error, Kind, PAGE_SIZE, Rights};
+use anos_interfaces::Message;
+use anos_interfaces::start::StartInfo;
+
+use crate::kernel::{Kernel, Received, Words};
+use crate::layout::ENDPOINT;
+
+/// The object that is the root server's table.
+const ROOT_TABLE: usize = 0;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Cap {
+    pub kind: Kind,
+    pub object: usize,
+    pub rights: Rights,
+    pub badge: u64,
+    pub size: u64,
+    /// The capability it was made from.
+    parent: usize,
+    id: usize,
+    mapped: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+pub struct Fake {
+    /// By table object and slot.
+    pub slots: BTreeMap<(usize, u32), Cap>,
+    sizes: BTreeMap<usize, u64>,
+    /// Bytes handed out of each Untyped, by object.
+    used: BTreeMap<usize, u64>,
+    next: usize,
+    /// What waits at the root server's endpoint.
+    pub inbox: VecDeque<Received>,
+    /// What waits at other endpoints, by slot: what was sent before its capability went.
+    pub elsewhere: BTreeMap<u32, VecDeque<Received>>,
+    pub answers: Vec<(u32, Message)>,
+    pub printed: Vec<u8>,
+    pub starts: Vec<StartInfo>,
+    pub resets: Vec<u64>,
+    pub now: u64,
+    /// Refuse the retype after this many more.
+    pub fail_after: Option<u64>,
+}
+
+impl Fake {
+    pub fn new(runs: &[UntypedRun]) -> Self {
+        let mut fake = Fake { next: 1, ..Fake::default() };
+        fake.sizes.insert(ROOT_TABLE, ROOT_TABLE_SLOTS);
+        for (at, kind) in [
+            (slot::CAP_TABLE, Kind::CapTable),
+            (slot::ADDRESS_SPACE, Kind::AddressSpace),
+            (slot::THREAD, Kind::Thread),
+            (slot::INTERRUPT_CONTROL, Kind::InterruptControl),
+            (slot::IO_PORT_CONTROL, Kind::IoPortControl),
+            (slot::DEBUG, Kind::Debug),
+            (slot::SCHED_CONTROL, Kind::SchedControl),
+            (slot::SCHED_CONTROL + 1, Kind::SchedControl),
+        ] {
+            let object = if at == slot::CAP_TABLE { ROOT_TABLE } else { fake.fresh() };
+            fake.insert((ROOT_TABLE, at), kind, object, 0, 0).expect("empty");
+        }
+        for (run, at) in runs.iter().zip(slot::UNTYPED..) {
+            let object = fake.fresh();
+            fake.insert((ROOT_TABLE, at), Kind::Untyped, object, run.pages, 0).expect("empty");
+        }
+        fake
+    }
+
+    fn fresh(&mut self) -> usize {
+        self.next += 1;
+        self.next
+    }
+
+    pub fn text(&mut self) -> String {
+        String::from_utf8(core::mem::take(&mut self.printed)).expect("text")
+    }
+
+    /// The table behind a capability in the root server's table.
+    pub fn table_at(&self, at: u32) -> usize {
+        self.at(at, Kind::CapTable).expect("a table").object
+    }
+
+    fn insert(&mut self, at: (usize, u32), kind: Kind, object: usize, size: u64, parent: usize) -> Result<(), Error> {
+        if at.1 == 0 || u64::from(at.1) >= self.sizes.get(&at.0).copied().unwrap_or(0) {
+            return Err(Error::InvalidSlot);
+        }
+        if self.slots.contains_key(&at) {
+            return Err(Error::SlotOccupied);
+        }
+        let id = self.fresh();
+        let cap = Cap { kind, object, rights: Rights::ALL, badge: 0, size, parent, id, mapped: None };
+        self.slots.insert(at, cap);
+        Ok(())
+    }
+
+    fn at(&self, at: u32, kind: Kind) -> Result<Cap, Error> {
+        let cap = *self.slots.get(&(ROOT_TABLE, at)).ok_or(Error::EmptySlot)?;
+        if cap.kind == kind { Ok(cap) } else { Err(Error::WrongKind) }
+    }
+
+    fn delete(&mut self, at: (usize, u32)) {
+        let Some(cap) = self.slots.remove(&at) else { return };
+        if self.slots.values().any(|other| other.kind == cap.kind && other.object == cap.object) {
+            return;
+        }
+        // The last capability: a table ends with all that lies in it.
+        if cap.kind == Kind::CapTable {
+            let inside: Vec<_> = self.slots.keys().filter(|key| key.0 == cap.object).copied().collect();
+            inside.into_iter().for_each(|key| self.delete(key));
+        }
+    }
+
+    fn revoke(&mut self, id: usize) {
+        while let Some((key, child)) = self.slots.iter().find(|(_, cap)| cap.parent == id).map(|(k, c)| (*k, *c)) {
+            self.revoke(child.id);
+            self.delete(key);
+        }
+    }
+
+    fn retype(&mut self, untyped: Cap, words: &[u64], receive: u32) -> Result<(), Error> {
+        if let Some(left) = self.fail_after.as_mut() {
+            *left = left.checked_sub(1).ok_or(Error::NotEnoughMemory)?;
+        }
+        let [kind, size, count, _] = *words else { return Err(Error::InvalidArgument) };
+        let kind = Kind::try_from(kind)?;
+        let bytes = match kind {
+            Kind::Untyped | Kind::Frame => size * PAGE_SIZE,
+            Kind::CapTable => size * 64,
+            Kind::Thread => 2048,
+            Kind::PageTable | Kind::AddressSpace => PAGE_SIZE,
+            _ => 64,
+        };
+        if !self.slots.values().any(|cap| cap.parent == untyped.id) {
+            self.used.insert(untyped.object, 0);
+        }
+        let used = self.used.get(&untyped.object).copied().unwrap_or(0);
+        let end = used + (bytes * count).next_multiple_of(PAGE_SIZE);
+        if end > untyped.size * PAGE_SIZE {
+            return Err(Error::NotEnoughMemory);
+        }
+        for (at, _) in (receive..).zip(0..count) {
+            let object = self.fresh();
+            self.insert((ROOT_TABLE, at), kind, object, size, untyped.id)?;
+            self.sizes.insert(object, size);
+        }
+        self.used.insert(untyped.object, end);
+        Ok(())
+    }
+
+    fn copy(&mut self, table: usize, words: &[u64], pass: u32, badge: u64) -> Result<(), Error> {
+        let source = *self.slots.get(&(ROOT_TABLE, pass)).ok_or(Error::EmptySlot)?;
+        if source.kind == Kind::Untyped {
+            return Err(Error::NotCopyable);
+        }
+        let to = (table, u32::try_from(words[0]).map_err(|_| Error::InvalidSlot)?);
+        self.insert(to, source.kind, source.object, source.size, source.id)?;
+        let copy = self.slots.get_mut(&to).expect("just put there");
+        copy.rights = Rights(u8::try_from(words[1]).map_err(|_| Error::InvalidArgument)?);
+        copy.badge = badge;
+        Ok(())
+    }
+
+    fn table(&mut self, target: u32, method: Method, words: &[u64], pass: u32) -> Result<Words, Error> {
+        let table = self.at(target, Kind::CapTable)?.object;
+        let at = (table, u32::try_from(words[0]).map_err(|_| Error::InvalidSlot)?);
+        match method {
+            Method::CapTableCopy => self.copy(table, words, pass, 0)?,
+            Method::CapTableMint => self.copy(table, words, pass, words[2])?,
+            Method::CapTableMove => {
+                let cap = *self.slots.get(&(ROOT_TABLE, pass)).ok_or(Error::EmptySlot)?;
+                self.insert(at, cap.kind, cap.object, cap.size, cap.parent)?;
+                self.slots.insert(at, cap);
+                self.slots.remove(&(ROOT_TABLE, pass));
+            }
+            Method::CapTableDelete => self.delete(at),
+            Method::CapTableRevoke => {
+                let id = self.slots.get(&at).ok_or(Error::EmptySlot)?.id;
+                self.revoke(id);
+            }
+            _ => {
+                let Some(cap) = self.slots.get(&at) else { return Ok([0; 8]) };
+                return Ok([cap.kind as u64, cap.rights.0.into(), cap.badge, cap.size, 0, 0, 0, 0]);
+            }
+        }
+        Ok([0; 8])
+    }
+
+    fn map(&mut self, target: u32, address: Option<u64>) -> Result<(), Error> {
+        let frame = self.slots.get_mut(&(ROOT_TABLE, target)).ok_or(Error::EmptySlot)?;
+        if frame.mapped.is_some() && address.is_some() {
+            return Err(Error::AlreadyMapped);
+        }
+        frame.mapped = address;
+        Ok(())
+    }
+
+    fn check_fill(&self, address: u64, bytes: u64) {
+        let holds = |cap: &Cap| {
+            cap.mapped.is_some_and(|start| start <= address && address + bytes <= start + cap.size * PAGE_SIZE)
+        };
+        assert!(self.slots.values().any(holds), "fills memory that is not mapped: {address:#x}");
+    }
+}
+
+impl Kernel for Fake {
+    fn invoke(&mut self, target: u32, method: Method, words: &[u64], pass: u32, receive: u32) -> Result<Words, Error> {
+        let cap = *self.slots.get(&(ROOT_TABLE, target)).ok_or(Error::EmptySlot)?;
+        if cap.kind != method.kind() {
+            return Err(Error::WrongKind);
+        }
+        match method {
+            Method::UntypedRetype => self.retype(cap, words, receive)?,
+            Method::UntypedInfo => {
+                let used = self.used.get(&cap.object).copied().unwrap_or(0) / PAGE_SIZE;
+                return Ok([0, cap.size, used, 0, 0, 0, 0, 0]);
+            }
+            Method::FrameMap => self.map(target, Some(words[0]))?,
+            Method::FrameUnmap => self.map(target, None)?,
+            Method::InterruptControlGet => {
+                let object = self.fresh();
+                self.insert((ROOT_TABLE, receive), Kind::Interrupt, object, 0, 0)?;
+            }
+            Method::IoPortControlGet => {
+                let object = self.fresh();
+                self.insert((ROOT_TABLE, receive), Kind::IoPort, object, 0, 0)?;
+            }
+            Method::ThreadInfo => return Ok([4, 7, 1, 1000, 0x40_0000, 0x3f_0000_0000, 0, 7]),
+            Method::DebugWrite => {
+                let bytes = words[1..].iter().flat_map(|word| word.to_le_bytes());
+                self.printed.extend(bytes.take(usize::try_from(words[0]).unwrap_or(0)));
+            }
+            Method::DebugReset => self.resets.push(words[0]),
+            _ if method.kind() == Kind::CapTable => return self.table(target, method, words, pass),
+            _ => {}
+        }
+        Ok([0; 8])
+    }
+
+    fn receive(&mut self, endpoint: u32, reply: u32, receive: u32, _: bool) -> Result<Received, Error> {
+        self.at(endpoint, Kind::Endpoint)?;
+        self.at(reply, Kind::Reply)?;
+        assert!(!self.slots.contains_key(&(ROOT_TABLE, receive)), "a capability was left where the next one arrives");
+        let queue = if endpoint == ENDPOINT { Some(&mut self.inbox) } else { self.elsewhere.get_mut(&endpoint) };
+        let received = queue.and_then(VecDeque::pop_front).ok_or(Error::TimedOut)?;
+        if received.capability && receive != 0 {
+            let object = self.fresh();
+            self.insert((ROOT_TABLE, receive), Kind::Thread, object, 0, 0)?;
+        }
+        Ok(received)
+    }
+
+    fn answer(&mut self, reply: u32, message: &Message) {
+        self.answers.push((reply, *message));
+    }
+
+    fn fill(&mut self, address: u64, bytes: &[u8]) {
+        self.check_fill(address, bytes.len() as u64);
+    }
+
+    fn fill_start(&mut self, address: u64, info: &StartInfo) {
+        self.check_fill(address, PAGE_SIZE);
+        self.starts.push(*info);
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.now
+    }
+}
+
+/// Main memory of these many pages each.
+pub fn runs(pages: &[u64]) -> Vec<UntypedRun> {
+    let mut runs = vec![];
+    let mut address = 0x8000_0000;
+    for &pages in pages {
+        runs.push(UntypedRun { address, pages, device: 0 });
+        address += pages * PAGE_SIZE;
+    }
+    runs
+}

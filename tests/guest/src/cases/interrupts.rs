@@ -1,0 +1,274 @@
+//! Interrupts: who may have a line, and that a device's interrupt becomes a signal.
+//!
+//! The device is the serial port's "transmitter empty" interrupt (16550, interrupt 2): switching it on while nothing
+//! is being sent raises it at once, on both architectures.
+
+use anos::abi::PAGE_SIZE;
+use anos::abi::object::Method;
+use anos::abi::syscall::POLL;
+use anos::capability::{
+    Capability, Endpoint, Frame, Interrupt, InterruptControl, IoPort, IoPortControl, Notification, Slot, invoke,
+};
+use anos::{Error, Kind, Rights};
+
+use super::cases;
+use super::ipc::number;
+use crate::case::{Case, PATIENCE_MS, READ_WRITE, SPACE, TABLE, in_ms, look, shared, shared_value, to_usize};
+use crate::check::{Failure, Outcome, check, equal};
+use crate::helper::HIGH;
+use crate::supervisor::{DEBUG, devices};
+
+cases![
+    a_line_is_claimed_once,
+    a_line_is_free_again_after_its_last_capability,
+    a_line_that_is_none_is_refused,
+    a_line_is_bound_once,
+    binding_takes_a_notification_to_write_to,
+    what_is_not_bound_can_not_be_acknowledged,
+    a_deleted_notification_unbinds_the_line,
+    a_device_s_interrupt_becomes_a_signal,
+    an_interrupt_wakes_a_driver_at_its_endpoint,
+    an_unbound_line_is_silent,
+    many_interrupts_come_one_after_the_other,
+    interrupts_are_counted,
+];
+
+const CONTROL: InterruptControl = InterruptControl::at(Slot::new(anos::abi::boot::slot::INTERRUPT_CONTROL));
+const PORTS: IoPortControl = IoPortControl::at(Slot::new(anos::abi::boot::slot::IO_PORT_CONTROL));
+
+/// The serial port's line, and whether it is level-triggered.
+const LINE: (u64, bool) = if cfg!(target_arch = "x86_64") { (4, false) } else { (10, true) };
+/// Where its registers are: the first port, or the physical address.
+const PORT: u16 = 0x3f8;
+const REGISTERS: u64 = 0x1000_0000;
+
+/// Registers of a 16550.
+const INTERRUPT_ENABLE: u8 = 1;
+const INTERRUPT_IDENTIFICATION: u8 = 2;
+const MODEM_CONTROL: u8 = 4;
+/// Transmitter empty, in the interrupt-enable register.
+const TRANSMITTER_EMPTY: u8 = 2;
+
+/// The serial port.
+#[derive(Clone, Copy)]
+enum Uart {
+    Ports(IoPort),
+    Memory(u64),
+}
+
+impl Uart {
+    fn read(self, register: u8) -> Outcome<u8> {
+        match self {
+            Uart::Ports(ports) => Ok(ports.read_byte(PORT + u16::from(register))?),
+            Uart::Memory(address) => {
+                let place = core::ptr::with_exposed_provenance::<u8>(to_usize(address + u64::from(register)));
+                // SAFETY: the case has mapped the device's registers here.
+                Ok(unsafe { place.read_volatile() })
+            }
+        }
+    }
+
+    fn write(self, register: u8, value: u8) -> Outcome {
+        match self {
+            Uart::Ports(ports) => ports.write_byte(PORT + u16::from(register), value)?,
+            Uart::Memory(address) => {
+                let place = core::ptr::with_exposed_provenance_mut::<u8>(to_usize(address + u64::from(register)));
+                // SAFETY: as in `read`.
+                unsafe { place.write_volatile(value) }
+            }
+        }
+        Ok(())
+    }
+
+    /// Raises its interrupt.
+    fn raise(self) -> Outcome {
+        // Output 2 (bit 3) connects the line on a PC.
+        self.write(MODEM_CONTROL, 0x0b)?;
+        self.write(INTERRUPT_ENABLE, 0)?;
+        self.write(INTERRUPT_ENABLE, TRANSMITTER_EMPTY)
+    }
+
+    /// Takes it back.
+    fn quiet(self) -> Outcome {
+        self.read(INTERRUPT_IDENTIFICATION)?;
+        self.write(INTERRUPT_ENABLE, 0)
+    }
+}
+
+/// The serial port's registers.
+fn uart(case: &mut Case) -> Outcome<Uart> {
+    let slot = case.slot();
+    if cfg!(target_arch = "x86_64") {
+        return Ok(Uart::Ports(PORTS.get(PORT, PORT + 7, slot)?));
+    }
+    for device in devices() {
+        let info = device.info()?;
+        if (info.address..info.address + info.pages * PAGE_SIZE).contains(&REGISTERS) {
+            device.retype_at(Kind::Frame, 1, 1, (REGISTERS - info.address) / PAGE_SIZE, slot)?;
+            let address = case.free_address();
+            case.map(Frame::at(slot), SPACE, address, READ_WRITE)?;
+            return Ok(Uart::Memory(address));
+        }
+    }
+    Err(Failure::new(format_args!("no device memory at {REGISTERS:#x}")))
+}
+
+/// The serial port's line.
+fn line(case: &mut Case) -> Result<Interrupt, Error> {
+    let (line, level) = LINE;
+    let slot = case.slot();
+    CONTROL.get(line, level, false, slot)
+}
+
+fn a_line_is_claimed_once(case: &mut Case) -> Outcome {
+    let first = line(case)?;
+    equal!(look(first.slot())?.kind, Kind::Interrupt);
+    equal!(look(first.slot())?.badge, LINE.0);
+    equal!(line(case), Err(Error::Busy));
+    Ok(())
+}
+
+fn a_line_is_free_again_after_its_last_capability(case: &mut Case) -> Outcome {
+    let first = line(case)?;
+    let copy = case.copy(first, Rights::ALL)?;
+    TABLE.delete(first.slot())?;
+    equal!(line(case), Err(Error::Busy));
+    TABLE.delete(copy.slot())?;
+    line(case)?;
+    Ok(())
+}
+
+fn a_line_that_is_none_is_refused(case: &mut Case) -> Outcome {
+    let slot = case.slot();
+    for wrong in [256, 1 << 32, u64::MAX] {
+        equal!(CONTROL.get(wrong, true, false, slot), Err(Error::InvalidArgument));
+    }
+    for words in [[LINE.0, 2, 0], [LINE.0, 0, 2], [LINE.0, u64::MAX, 0]] {
+        let answer = invoke(CONTROL.slot(), Method::InterruptControlGet, &words, None, Some(slot));
+        equal!(answer, Err(Error::InvalidArgument));
+    }
+    let occupied: Endpoint = case.make()?;
+    equal!(CONTROL.get(LINE.0, true, false, occupied.slot()), Err(Error::SlotOccupied));
+    equal!(CONTROL.get(LINE.0, true, false, Slot::new(0)), Err(Error::InvalidSlot));
+    // The refusals took nothing.
+    line(case)?;
+    Ok(())
+}
+
+fn a_line_is_bound_once(case: &mut Case) -> Outcome {
+    let (first, second): (Notification, Notification) = (case.make()?, case.make()?);
+    let line = line(case)?;
+    line.bind(first)?;
+    equal!(line.bind(second), Err(Error::Busy));
+    line.unbind()?;
+    equal!(line.bind(second), Ok(()));
+    Ok(())
+}
+
+fn binding_takes_a_notification_to_write_to(case: &mut Case) -> Outcome {
+    let (notification, endpoint): (Notification, Endpoint) = (case.make()?, case.make()?);
+    let line = line(case)?;
+    let reader = case.copy(notification, Rights::READ)?;
+    let empty = case.slot();
+    equal!(line.bind(reader), Err(Error::MissingRights));
+    equal!(line.bind(Notification::at(endpoint.slot())), Err(Error::WrongKind));
+    equal!(line.bind(Notification::at(empty)), Err(Error::EmptySlot));
+    let read_only = case.copy(line, Rights::READ)?;
+    equal!(read_only.bind(notification), Err(Error::MissingRights));
+    Ok(())
+}
+
+fn what_is_not_bound_can_not_be_acknowledged(case: &mut Case) -> Outcome {
+    let line = line(case)?;
+    equal!(line.acknowledge(), Err(Error::NotMapped));
+    equal!(line.unbind(), Ok(()));
+    Ok(())
+}
+
+fn a_deleted_notification_unbinds_the_line(case: &mut Case) -> Outcome {
+    let (first, second): (Notification, Notification) = (case.make()?, case.make()?);
+    let line = line(case)?;
+    line.bind(first)?;
+    TABLE.revoke(first.slot())?;
+    equal!(line.acknowledge(), Err(Error::NotMapped));
+    equal!(line.bind(second), Ok(()));
+    Ok(())
+}
+
+/// The serial port, its line, and a Notification that gets bit 3 when it interrupts.
+fn connected(case: &mut Case) -> Outcome<(Uart, Interrupt, Notification)> {
+    let (uart, line): (Uart, Interrupt) = (uart(case)?, line(case)?);
+    uart.quiet()?;
+    let original: Notification = case.make()?;
+    let bit = case.mint(original, Rights::WRITE, 8)?;
+    line.bind(bit)?;
+    Ok((uart, line, original))
+}
+
+fn a_device_s_interrupt_becomes_a_signal(case: &mut Case) -> Outcome {
+    let (uart, line, original) = connected(case)?;
+    equal!(original.wait(POLL), Err(Error::TimedOut));
+    uart.raise()?;
+    let bits = original.wait(in_ms(PATIENCE_MS));
+    uart.quiet()?;
+    equal!(bits, Ok(8));
+    line.acknowledge()?;
+    equal!(original.wait(in_ms(10)), Err(Error::TimedOut));
+    Ok(())
+}
+
+fn an_interrupt_wakes_a_driver_at_its_endpoint(case: &mut Case) -> Outcome {
+    fn drive(endpoint: u64) {
+        let received = super::ipc::at::<Endpoint>(endpoint).recv(None, None, in_ms(PATIENCE_MS));
+        let bits = received.map_or(0, |received| if received.status.is_signal() { received.badge } else { 1 });
+        shared(1).store(bits, core::sync::atomic::Ordering::SeqCst);
+    }
+    let (uart, _, original) = connected(case)?;
+    let endpoint: Endpoint = case.make()?;
+    let driver = case.prepare(0, HIGH, drive, number(endpoint))?;
+    driver.thread.bind(Some(original))?;
+    case.start(driver)?;
+    uart.raise()?;
+    let joined = case.join(driver);
+    uart.quiet()?;
+    joined?;
+    equal!(shared_value(1), 8);
+    Ok(())
+}
+
+fn an_unbound_line_is_silent(case: &mut Case) -> Outcome {
+    let (uart, line, original) = connected(case)?;
+    line.unbind()?;
+    uart.raise()?;
+    let bits = original.wait(in_ms(10));
+    uart.quiet()?;
+    equal!(bits, Err(Error::TimedOut));
+    Ok(())
+}
+
+fn many_interrupts_come_one_after_the_other(case: &mut Case) -> Outcome {
+    let (uart, line, original) = connected(case)?;
+    for n in 0..200 {
+        uart.raise()?;
+        let bits = original.wait(in_ms(PATIENCE_MS));
+        uart.quiet()?;
+        check!(bits == Ok(8), "interrupt {n}: {bits:?}");
+        line.acknowledge()?;
+    }
+    Ok(())
+}
+
+fn interrupts_are_counted(case: &mut Case) -> Outcome {
+    let (uart, line, original) = connected(case)?;
+    let before = DEBUG.counters()?.interrupts;
+    for _ in 0..10 {
+        uart.raise()?;
+        let bits = original.wait(in_ms(PATIENCE_MS));
+        uart.quiet()?;
+        equal!(bits, Ok(8));
+        line.acknowledge()?;
+    }
+    let counted = DEBUG.counters()?.interrupts - before;
+    check!(counted >= 10, "{counted} interrupts");
+    Ok(())
+}

@@ -1,0 +1,166 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::target::{Architecture, Machine, Profile, Suite};
+
+/// Builds, runs, tests and measures Anos.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What `cargo xtask` can do.
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Boot Anos in QEMU and talk to it (Ctrl-A X leaves)
+    Run(RunOptions),
+    /// Build programs, kernel and boot image into target/anos/ARCH/PROFILE/
+    Build(BuildOptions),
+    /// Build, and say where the bootable image lies and what is in it
+    Image(BuildOptions),
+    /// Test everything: on the host, in QEMU, through the shell
+    Test(TestOptions),
+    /// Check formatting, lints, style, unsafe code, README and book
+    Check(CheckOptions),
+    /// Show the size of the kernel; fails if a release kernel is over its budget
+    Size(SizeOptions),
+    /// Boot under GDB, stopped before the first instruction
+    Debug(RunOptions),
+    /// Boot many times on every kind of machine; fails if one boot hangs
+    Boots(BootsOptions),
+    /// Run the README's commands on a clean Debian 12 in a chroot (as root, with debootstrap)
+    FreshMachine(FreshMachineOptions),
+}
+
+/// What to test.
+#[derive(Args, Clone)]
+pub struct TestOptions {
+    /// Architecture [default: both]
+    #[arg(long, value_enum)]
+    pub arch: Option<Architecture>,
+    /// Profile of the systems that are tested in QEMU
+    #[arg(long, value_enum, default_value_t = Profile::Test)]
+    pub profile: Profile,
+    /// Number of cores in QEMU [default: 1 and 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub cores: Option<u32>,
+    /// Run only this suite; can be given several times
+    #[arg(long, value_enum, value_name = "SUITE")]
+    pub only: Vec<Suite>,
+    /// How often the suite "boots" boots
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub boots: u32,
+}
+
+/// What to check.
+#[derive(Args, Clone)]
+pub struct CheckOptions {
+    /// Write the unsafe blocks that are there now into tools/unsafe.toml
+    #[arg(long)]
+    pub update_unsafe: bool,
+    /// Write the generated tables of README and book anew
+    #[arg(long)]
+    pub update_book: bool,
+}
+
+/// How often to boot.
+#[derive(Args, Clone)]
+pub struct BootsOptions {
+    /// How many boots
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub count: u32,
+    /// Architecture [default: both]
+    #[arg(long, value_enum)]
+    pub arch: Option<Architecture>,
+    /// Profile
+    #[arg(long, value_enum, default_value_t = Profile::Release)]
+    pub profile: Profile,
+}
+
+/// Where to make the fresh machine.
+#[derive(Args, Clone)]
+pub struct FreshMachineOptions {
+    /// Directory for the chroot; what a former run left there is removed
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp/anos-fresh-machine")]
+    pub directory: PathBuf,
+    /// Run only the README's first command, not the tests
+    #[arg(long)]
+    pub only_run: bool,
+}
+
+/// What to build.
+#[derive(Args, Clone)]
+pub struct BuildOptions {
+    /// Architecture [default: both]
+    #[arg(long, value_enum)]
+    pub arch: Option<Architecture>,
+    /// Profile
+    #[arg(long, value_enum, default_value_t = Profile::Release)]
+    pub profile: Profile,
+    /// System: the manifest systems/NAME.toml
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub system: String,
+}
+
+/// What to boot, and on what machine.
+#[derive(Args, Clone)]
+pub struct RunOptions {
+    /// Architecture
+    #[arg(long, value_enum, default_value_t = Architecture::X86_64)]
+    pub arch: Architecture,
+    /// Profile
+    #[arg(long, value_enum, default_value_t = Profile::Release)]
+    pub profile: Profile,
+    /// System: the manifest systems/NAME.toml
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub system: String,
+    #[command(flatten)]
+    /// The machine.
+    pub machine: MachineOptions,
+    /// Boot this image instead of building one
+    #[arg(long, value_name = "FILE")]
+    pub image: Option<PathBuf>,
+}
+
+/// The emulated machine.
+#[derive(Args, Clone)]
+pub struct MachineOptions {
+    /// Number of cores
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub cores: u32,
+    /// Machine: q35 or microvm (x86_64), virt (riscv64) [default: q35, virt]
+    #[arg(long, value_enum)]
+    pub machine: Option<Machine>,
+    /// Main memory, as QEMU takes it
+    #[arg(long, value_name = "SIZE", default_value = "256M")]
+    pub memory: String,
+    /// CPU model, as QEMU takes it [default: max, rv64]
+    #[arg(long, value_name = "MODEL")]
+    pub cpu: Option<String>,
+    /// The kernel's command line
+    #[arg(long, value_name = "TEXT")]
+    pub append: Option<String>,
+    /// Count instructions as time: the same run every time, but slower
+    #[arg(long)]
+    pub icount: bool,
+}
+
+/// What to measure.
+#[derive(Args, Clone)]
+pub struct SizeOptions {
+    /// Architecture [default: both]
+    #[arg(long, value_enum)]
+    pub arch: Option<Architecture>,
+    /// Profile
+    #[arg(long, value_enum, default_value_t = Profile::Release)]
+    pub profile: Profile,
+    /// List the panic functions that are linked into the kernel
+    #[arg(long)]
+    pub check_panics: bool,
+}

@@ -1,0 +1,69 @@
+//! `cargo xtask`: builds, runs, tests and measures Anos. Started by tools/bootstrap, which makes the machine ready.
+//!
+//! - [`cli`]: the command line; [`workspace`]: where things are, and which toolchain builds them;
+//! - [`target`]: what the two architectures and three profiles mean to cargo and QEMU;
+//! - [`build`], [`elf`], [`payload`], [`image`]: from sources to `anos.img`;
+//! - [`qemu`], [`run`], [`symbols`]: from `anos.img` to a terminal;
+//! - [`test`] with [`tally`]: everything that is tested; [`guest`]: QEMU on a terminal of ours; [`shell`], [`boots`],
+//!   [`bad_boots`], [`reproducible`]: what is tested that way;
+//! - [`check`] with [`unsafe_count`] and [`book`]: formatting, lints, style, what the book says; [`size`]: what the kernel weighs;
+//! - [`debug`]: GDB; [`fresh_machine`]: the README's commands on a clean Debian.
+#![forbid(unsafe_code)]
+
+mod bad_boots;
+mod book;
+mod boots;
+mod build;
+mod check;
+mod cli;
+mod debug;
+mod elf;
+mod fresh_machine;
+mod guest;
+mod image;
+mod payload;
+mod progress;
+mod qemu;
+mod reproducible;
+mod run;
+mod shell;
+mod size;
+mod symbols;
+mod tally;
+mod target;
+mod test;
+mod unsafe_count;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use cli::{Cli, Verb};
+use workspace::Workspace;
+
+fn main() -> ExitCode {
+    match perform(&Cli::parse().verb) {
+        Ok(code) => code,
+        Err(error) => {
+            progress::fail(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(verb: &Verb) -> Result<ExitCode> {
+    let workspace = Workspace::find()?;
+    match verb {
+        Verb::Build(options) => build::command(&workspace, options),
+        Verb::Image(options) => image::command(&workspace, options),
+        Verb::Run(options) => run::command(&workspace, options),
+        Verb::Test(options) => test::command(&workspace, options),
+        Verb::Check(options) => check::command(&workspace, options),
+        Verb::Size(options) => size::command(&workspace, options),
+        Verb::Debug(options) => debug::command(&workspace, options),
+        Verb::Boots(options) => boots::command(&workspace, options),
+        Verb::FreshMachine(options) => fresh_machine::command(&workspace, options),
+    }
+}

@@ -1,0 +1,207 @@
+//! `cargo xtask test`: everything that can be tested, from the cheapest to the dearest.
+
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::bad_boots;
+use crate::boots::{self, Plan};
+use crate::build::{self, Products, Voice};
+use crate::cli::{MachineOptions, TestOptions};
+use crate::guest::Guest;
+use crate::progress::{Spinner, fail, say};
+use crate::qemu::{self, OnReset};
+use crate::reproducible;
+use crate::shell;
+use crate::size::{self, Report};
+use crate::symbols::Symbols;
+use crate::tally::{Tally, read_counts};
+use crate::target::{Architecture, Machine, Profile, Suite, cores_shown};
+use crate::workspace::Workspace;
+
+/// The in-guest suite's last line starts with this.
+const SUITE_END: &str = "anos-test: ";
+/// How long the in-guest suite may take.
+const SUITE_PATIENCE: Duration = Duration::from_secs(300);
+
+/// Runs the suites; ends with a line that counts.
+pub fn command(workspace: &Workspace, options: &TestOptions) -> Result<ExitCode> {
+    let started = Instant::now();
+    let mut tally = Tally::default();
+    for suite in Suite::ALL {
+        if options.only.is_empty() || options.only.contains(&suite) {
+            perform(workspace, options, suite, &mut tally);
+        }
+    }
+    say("Finished", &format!("testing in {} s", started.elapsed().as_secs()));
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    let good = tally.failed == 0 && tally.passed > 0;
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn perform(workspace: &Workspace, options: &TestOptions, suite: Suite, tally: &mut Tally) {
+    let architectures = Architecture::selected(options.arch);
+    match suite {
+        Suite::Host => host_tests(workspace, tally),
+        Suite::Size => {
+            for architecture in architectures {
+                let name = format!("kernel for {} is within its budget", architecture.name());
+                timed(tally, &name, || size_test(workspace, architecture));
+            }
+        }
+        Suite::Reproducible => {
+            for architecture in architectures {
+                let name = format!("two clean builds for {} are byte-identical", architecture.name());
+                timed(tally, &name, || reproducible::test(workspace, architecture));
+            }
+        }
+        Suite::Guest => {
+            for architecture in architectures {
+                guest_tests(workspace, options, architecture, tally);
+            }
+        }
+        Suite::BadBoots => {
+            for architecture in architectures {
+                bad_boots::tests(workspace, options, architecture, tally);
+            }
+        }
+        Suite::Shell => {
+            for architecture in architectures {
+                shell::tests(workspace, options, architecture, tally);
+            }
+        }
+        Suite::Boots => {
+            let plan = Plan { count: options.boots, architecture: options.arch, profile: Profile::Release };
+            tally.add(boots::run(workspace, &plan));
+        }
+    }
+}
+
+/// Runs one test, showing that it runs.
+pub fn timed(tally: &mut Tally, name: &str, test: impl FnOnce() -> Result<()>) {
+    let spinner = Spinner::new("Testing", name);
+    let result = test();
+    let seconds = spinner.seconds();
+    drop(spinner);
+    tally.record(name, seconds, result);
+}
+
+/// Unit, property and simulation tests on the host; also of crates that otherwise run in the guest.
+fn host_tests(workspace: &Workspace, tally: &mut Tally) {
+    let mut workspace_tests = workspace.cargo();
+    workspace_tests.args(["test", "--workspace", "--no-fail-fast"]);
+    let mut bootstrap = workspace.cargo();
+    bootstrap.args(["test", "--manifest-path", "tools/bootstrap/Cargo.toml"]);
+    for (name, command) in [("host tests", workspace_tests), ("host tests of the bootstrap", bootstrap)] {
+        tally.add(cargo_tests(name, command));
+    }
+}
+
+/// Runs `cargo test` and adds up its counts.
+fn cargo_tests(name: &str, mut command: Command) -> Tally {
+    let spinner = Spinner::new("Testing", name);
+    let output = command.output();
+    let seconds = spinner.seconds();
+    drop(spinner);
+    let output = match output {
+        Ok(output) => output,
+        Err(error) => {
+            fail(&format!("{name}: cannot start cargo: {error}"));
+            return Tally { passed: 0, failed: 1 };
+        }
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut tally = Tally::default();
+    text.lines().filter(|line| line.starts_with("test result:")).filter_map(read_counts).for_each(|one| tally.add(one));
+    if !output.status.success() {
+        print!("{text}");
+        fail(&format!("{name}\n{}", String::from_utf8_lossy(&output.stderr)));
+        // It may not even have compiled.
+        tally.failed = tally.failed.max(1);
+    }
+    println!("{name}: {} passed, {} failed ({seconds:.1} s)", tally.passed, tally.failed);
+    tally
+}
+
+fn size_test(workspace: &Workspace, architecture: Architecture) -> Result<()> {
+    let report = Report::new(workspace, architecture, Profile::Release, Voice::Quiet)?;
+    ensure!(!report.is_over_budget(), "it is over its budget\n{}", size::table(&[report]));
+    Ok(())
+}
+
+/// The suite that runs in the guest, on each machine and number of cores.
+fn guest_tests(workspace: &Workspace, options: &TestOptions, architecture: Architecture, tally: &mut Tally) {
+    let products = match build_for(workspace, architecture, options.profile, "test", tally) {
+        Some(products) => products,
+        None => return,
+    };
+    for &machine in architecture.machines() {
+        let counts = options.cores.map_or_else(|| vec![1, 4], |cores| vec![cores]);
+        for cores in counts {
+            let name = format!("in-guest suite, {} {}, {}", architecture.name(), machine.name(), cores_shown(cores));
+            let spinner = Spinner::new("Testing", &name);
+            let result = run_suite(&products, architecture, machine, cores);
+            let seconds = spinner.seconds();
+            drop(spinner);
+            match result {
+                Ok(counted) => {
+                    println!("{name}: {} passed, {} failed ({seconds:.1} s)", counted.passed, counted.failed);
+                    tally.add(counted);
+                }
+                Err(error) => tally.record(&name, seconds, Err(error)),
+            }
+        }
+    }
+}
+
+/// Builds a system; counts it as a failed test if that fails.
+pub fn build_for(
+    workspace: &Workspace,
+    architecture: Architecture,
+    profile: Profile,
+    system: &str,
+    tally: &mut Tally,
+) -> Option<Products> {
+    let name = format!("build of systems/{system}.toml for {} ({})", architecture.name(), profile.name());
+    let spinner = Spinner::new("Building", &name);
+    let result = build::build(workspace, architecture, profile, system, Voice::Quiet);
+    let seconds = spinner.seconds();
+    drop(spinner);
+    match result {
+        Ok(products) => Some(products),
+        Err(error) => {
+            tally.record(&name, seconds, Err(error));
+            None
+        }
+    }
+}
+
+/// A machine for tests.
+pub fn test_machine(machine: Machine, cores: u32) -> MachineOptions {
+    MachineOptions { cores, machine: Some(machine), memory: "256M".into(), cpu: None, append: None, icount: false }
+}
+
+/// Boots an image on a machine, with its serial line on a terminal of ours.
+pub fn boot(products: &Products, architecture: Architecture, machine: &MachineOptions) -> Result<Guest> {
+    let mut command = qemu::command(architecture, machine, &products.image, OnReset::Exit)?;
+    command.args(["-serial", "stdio", "-monitor", "none"]);
+    Guest::start(command, Symbols::read(&products.kernel).ok(), "")
+}
+
+/// Success is said by the guest: its last line counts the tests, and then it powers off.
+fn run_suite(products: &Products, architecture: Architecture, machine: Machine, cores: u32) -> Result<Tally> {
+    let mut guest = boot(products, architecture, &test_machine(machine, cores))?;
+    guest.expect(SUITE_END, SUITE_PATIENCE)?;
+    let counts = guest.expect("failed", Duration::from_secs(5))?;
+    let counted = read_counts(&format!("{counts}failed")).context("the guest's last line makes no sense")?;
+    guest.expect_end()?;
+    let said = |word: &str| guest.transcript().lines().filter(|line| line.starts_with(word)).count();
+    let said = Tally { passed: u64::try_from(said("ok "))?, failed: u64::try_from(said("FAILED "))? };
+    ensure!(said == counted, "{}", guest.report(&format!("the guest counts {counted:?}, but said {said:?}")));
+    ensure!(counted != Tally::default(), "{}", guest.report("the guest ran no tests"));
+    for line in guest.transcript().lines().filter(|line| line.starts_with("FAILED ")) {
+        fail(line.trim_end());
+    }
+    Ok(counted)
+}

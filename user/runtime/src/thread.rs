@@ -1,0 +1,207 @@
+//! Threads of this program.
+//!
+//! A thread that was joined leaves its kernel objects and stack to the next one that is spawned. (Memory that was
+//! retyped comes back only as a whole, so they are kept.) A panic in any thread ends the program.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cell::UnsafeCell;
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use anos_abi::Error;
+use anos_abi::syscall::FOREVER;
+use anos_interfaces::process::Request;
+use anos_interfaces::start::STACKS_START;
+use anos_interfaces::{Failure, Name};
+
+use crate::capability::{Capability, Notification, StartState, Thread};
+use crate::sync::Mutex;
+use crate::{arch, env, memory, slots, sys};
+
+pub use crate::sys::yield_now;
+
+/// Bytes of stack of every thread but the first.
+const STACK_BYTES: u64 = 32 * 1024;
+/// From one stack to the next: what is not stack stays unmapped, and is the guard.
+const STACK_STRIDE: u64 = 2 * STACK_BYTES;
+
+/// The bit that says that a thread is done.
+const DONE: u64 = 1;
+
+/// What a thread needs of the kernel.
+#[derive(Clone, Copy)]
+struct Worker {
+    thread: Thread,
+    /// Signalled when the thread is done: to wait on.
+    done: Notification,
+    /// The same with a badge: a signal without one leaves no bit for who comes to wait later.
+    signal: Notification,
+    stack_top: u64,
+}
+
+/// Workers without work.
+static SPARE: Mutex<Vec<Worker>> = Mutex::new(Vec::new());
+
+impl Worker {
+    /// A spare one, or a new one.
+    fn get() -> Result<Self, Error> {
+        if let Some(worker) = SPARE.lock().pop() {
+            return Ok(worker);
+        }
+        static NEXT_STACK: AtomicU64 = AtomicU64::new(STACKS_START);
+        let end = NEXT_STACK.fetch_add(STACK_STRIDE, Ordering::Relaxed) + STACK_STRIDE;
+        if memory::populate(end - STACK_BYTES, STACK_BYTES)? < STACK_BYTES {
+            return Err(Error::NotEnoughMemory);
+        }
+        let done: Notification = memory::make(0)?;
+        let signal = done.badged(DONE)?;
+        let thread: Thread = memory::make(0)?;
+        let worker = Worker { thread, done, signal, stack_top: end };
+        if let Err(error) = worker.set_up() {
+            let _ = slots::delete(thread.slot());
+            return Err(error);
+        }
+        Ok(worker)
+    }
+
+    /// Makes it a thread like the program's first one.
+    fn set_up(&self) -> Result<(), Error> {
+        self.thread.set_table(env::OWN_TABLE)?;
+        self.thread.set_space(env::OWN_SPACE)?;
+        if let Some(supervisor) = env::supervisor() {
+            self.thread.set_fault_endpoint(Some(supervisor))?;
+        }
+        let info = env::FIRST_THREAD.info()?;
+        self.thread.set_priority(info.priority, info.ceiling)
+    }
+
+    /// Tells the root server about it, which may also place it on a core.
+    fn announce(&self, name: Name, core: Option<u32>) -> Result<(), Failure> {
+        let Some(supervisor) = env::supervisor() else {
+            return if core.is_some() { Err(Error::Unsupported.into()) } else { Ok(()) };
+        };
+        supervisor.call_with(&Request::AddThread { core, name }.message(), self.thread.slot()).map(|_| ())
+    }
+}
+
+/// What a thread leaves behind.
+struct Packet<T> {
+    result: UnsafeCell<Option<T>>,
+    done: AtomicBool,
+}
+
+// SAFETY: the thread writes the result before it sets `done`, the joiner reads it after it saw that; so a value goes
+// from one thread to the other, once.
+unsafe impl<T: Send> Sync for Packet<T> {}
+
+/// What a new thread finds in its first register.
+struct Work {
+    worker: Worker,
+    run: Box<dyn FnOnce() + Send>,
+}
+
+/// How a thread shall be made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Builder {
+    name: Name,
+    core: Option<u32>,
+}
+
+impl Builder {
+    /// A thread like any other.
+    pub fn new() -> Self {
+        Builder::default()
+    }
+
+    /// Gives it a name, for people. One that is too long is left out.
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = Name::new(name).unwrap_or_default();
+        self
+    }
+
+    /// Has it run on a given core. The manifest must let the program use it.
+    pub fn core(mut self, core: u32) -> Self {
+        self.core = Some(core);
+        self
+    }
+
+    /// Starts it.
+    pub fn spawn<T: Send + 'static>(self, body: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, Failure> {
+        let worker = Worker::get()?;
+        if let Err(failure) = worker.announce(self.name, self.core)
+            && self.core.is_some()
+        {
+            SPARE.lock().push(worker);
+            return Err(failure);
+        }
+        let packet = Arc::new(Packet { result: UnsafeCell::new(None), done: AtomicBool::new(false) });
+        let theirs = Arc::clone(&packet);
+        let run = Box::new(move || {
+            let result = body();
+            // SAFETY: `done` is not set, so the joiner does not look, and nobody else has this packet.
+            unsafe { *theirs.result.get() = Some(result) };
+            theirs.done.store(true, Ordering::Release);
+        });
+        let work = Box::into_raw(Box::new(Work { worker, run }));
+        let state = StartState {
+            program_counter: arch::thread_entry as *const () as u64,
+            stack_pointer: worker.stack_top,
+            thread_pointer: 0,
+            arguments: [work.expose_provenance() as u64, 0],
+        };
+        if let Err(error) = worker.thread.start(&state) {
+            // SAFETY: the thread did not start, so the box is still this function's alone.
+            drop(unsafe { Box::from_raw(work) });
+            SPARE.lock().push(worker);
+            return Err(error.into());
+        }
+        Ok(JoinHandle { packet, worker })
+    }
+}
+
+/// Starts a thread.
+pub fn spawn<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, Failure> {
+    Builder::new().spawn(body)
+}
+
+/// A thread that can be waited for. One that is not waited for runs on, but its stack is not used again.
+pub struct JoinHandle<T> {
+    packet: Arc<Packet<T>>,
+    worker: Worker,
+}
+
+impl<T> JoinHandle<T> {
+    /// Whether its function has returned.
+    pub fn is_finished(&self) -> bool {
+        self.packet.done.load(Ordering::Acquire)
+    }
+
+    /// Waits until its function returns: what it returned.
+    pub fn join(self) -> Result<T, Error> {
+        // The signal comes after `done`, so one wait is enough; it also leaves the Notification clear for the next.
+        self.worker.done.wait(FOREVER)?;
+        // It may still be on its way to stopping itself.
+        self.worker.thread.suspend()?;
+        // SAFETY: the thread has written its result and signalled since, and is stopped.
+        let result = unsafe { (*self.packet.result.get()).take() };
+        SPARE.lock().push(self.worker);
+        result.ok_or(Error::Cancelled)
+    }
+}
+
+/// A thread's life.
+pub(crate) extern "C" fn run(work: u64) -> ! {
+    let work = ptr::with_exposed_provenance_mut::<Work>(memory::address(work));
+    // SAFETY: `Builder::spawn` made this box for this thread and gave it away.
+    let Work { worker, run } = *unsafe { Box::from_raw(work) };
+    run();
+    // Nothing that owns memory is left on this stack from here on: the joiner may stop this thread at any point. If
+    // the signal fails, there is nobody to wait for it.
+    let _ = worker.signal.signal();
+    loop {
+        let _ = worker.thread.suspend();
+        sys::yield_now();
+    }
+}
