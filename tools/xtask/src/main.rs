@@ -5,7 +5,7 @@
 //! - [`build`], [`elf`], [`payload`], [`image`]: from sources to `anos.img`;
 //! - [`qemu`], [`run`], [`symbols`]: from `anos.img` to a terminal;
 //! - [`test`] with [`tally`]: everything that is tested; [`guest`]: QEMU on a terminal of ours; [`shell`], [`boots`],
-//!   [`bad_boots`], [`reproducible`]: what is tested that way;
+//!   [`bad_boots`], [`last_words`] with [`gdb`], [`reproducible`]: what is tested that way;
 //! - [`check`] with [`unsafe_count`] and [`book`]: formatting, lints, style, what the book says; [`size`]: what the kernel weighs;
 //! - [`debug`]: GDB; [`fresh_machine`]: the README's commands on a clean Debian.
 #![forbid(unsafe_code)]
@@ -19,8 +19,10 @@ mod cli;
 mod debug;
 mod elf;
 mod fresh_machine;
+mod gdb;
 mod guest;
 mod image;
+mod last_words;
 mod payload;
 mod progress;
 mod qemu;

@@ -1,14 +1,14 @@
 //! Names for the addresses in the kernel's backtraces, put in as the guest's output streams by.
 
-use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use object::{Object, ObjectSymbol, SymbolKind};
 
-/// What a line of a kernel backtrace starts with.
-const MARK: &[u8] = b"  at 0x";
+/// What a line of a kernel backtrace starts with: the address of an instruction, or that behind a call.
+const AT: &[u8] = b"  at 0x";
+const FROM: &[u8] = b"  from 0x";
 /// A longer line is none of ours.
 const LONGEST_LINE: usize = 64;
 
@@ -38,19 +38,28 @@ impl Symbols {
         self.functions.iter().map(|(_, _, name)| name.as_str())
     }
 
-    /// The function that an address lies in, and how far.
-    pub fn resolve(&self, address: u64) -> Option<String> {
-        let after = self.functions.partition_point(|(start, _, _)| *start <= address);
+    /// Where a function, or a label in assembly, lies.
+    pub fn address(&self, name: &str) -> Option<u64> {
+        self.functions.iter().find(|(_, _, known)| known == name).map(|(address, _, _)| *address)
+    }
+
+    /// The function that the instruction `back` bytes before an address lies in, and how far into it the address is.
+    fn resolve(&self, address: u64, back: u64) -> Option<String> {
+        let inside = address.checked_sub(back)?;
+        let after = self.functions.partition_point(|(start, _, _)| *start <= inside);
         let (start, size, name) = self.functions.get(after.checked_sub(1)?)?;
-        let offset = address - start;
         // Assembly functions may have no size; what follows is theirs.
-        (offset < *size || *size == 0).then(|| format!("{name}+{offset:#x}"))
+        (inside - start < *size || *size == 0).then(|| format!("{name}+{:#x}", address - start))
     }
 }
 
 /// Whether this may be a function in assembly, which has neither type nor size: no mark of linker script or compiler.
 fn is_assembly(kind: SymbolKind, name: &str) -> bool {
     matches!(kind, SymbolKind::Unknown | SymbolKind::Label) && !name.starts_with(['$', '.']) && !name.starts_with("__")
+}
+
+fn address(digits: &[u8]) -> Option<u64> {
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?.trim_end(), 16).ok()
 }
 
 fn demangled(name: &str) -> String {
@@ -88,12 +97,12 @@ impl BacktraceFilter {
     }
 
     fn name_of_line(&self) -> Option<String> {
-        let digits = std::str::from_utf8(self.line.strip_prefix(MARK)?).ok()?;
-        let address = u64::from_str_radix(digits.trim_end(), 16).ok()?;
-        let mut shown = String::new();
-        // Writing to a string can't fail.
-        let _ = write!(shown, "{}", self.symbols.as_ref()?.resolve(address)?);
-        Some(shown)
+        let symbols = self.symbols.as_ref()?;
+        if let Some(digits) = self.line.strip_prefix(AT) {
+            return symbols.resolve(address(digits)?, 0);
+        }
+        // A call that never returns may be a function's last instruction: what is behind it is another's.
+        symbols.resolve(address(self.line.strip_prefix(FROM)?)?, 1)
     }
 }
 
@@ -110,9 +119,16 @@ mod tests {
     fn addresses_resolve_to_the_function_they_lie_in() {
         let known = [(0x1000, Some("first+0x0")), (0x100f, Some("first+0xf")), (0x1014, Some("entry+0x4"))];
         for (address, name) in known {
-            assert_eq!(symbols().resolve(address).as_deref(), name);
+            assert_eq!(symbols().resolve(address, 0).as_deref(), name);
         }
-        assert_eq!(symbols().resolve(0xfff), None);
+        assert_eq!(symbols().resolve(0xfff, 0), None);
+    }
+
+    #[test]
+    fn a_call_that_ends_a_function_is_that_function_s() {
+        assert_eq!(symbols().resolve(0x1010, 0).as_deref(), Some("entry+0x0"));
+        assert_eq!(symbols().resolve(0x1010, 1).as_deref(), Some("first+0x10"));
+        assert_eq!(symbols().resolve(0, 1), None);
     }
 
     #[test]
@@ -120,5 +136,6 @@ mod tests {
         let mut filter = BacktraceFilter::new(Some(symbols()));
         assert_eq!(filter.pass(b"panic\r\n  at 0x00000000000010"), b"panic\r\n  at 0x00000000000010");
         assert_eq!(filter.pass(b"08\r\nat 0x1008\n$ "), b"08 first+0x8\r\nat 0x1008\n$ ");
+        assert_eq!(filter.pass(b"  from 0x1010\n"), b"  from 0x1010 first+0x10\n");
     }
 }

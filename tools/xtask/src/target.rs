@@ -160,7 +160,7 @@ pub enum Suite {
     Reproducible,
     /// The suite that runs in the guest
     Guest,
-    /// Images and machines that can't boot
+    /// What can't boot, and a kernel that fails: each must say why
     BadBoots,
     /// Typing at the shell
     Shell,

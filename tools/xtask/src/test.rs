@@ -10,6 +10,7 @@ use crate::boots::{self, Plan};
 use crate::build::{self, Products, Voice};
 use crate::cli::{MachineOptions, TestOptions};
 use crate::guest::Guest;
+use crate::last_words;
 use crate::progress::{Spinner, fail, say};
 use crate::qemu::{self, OnReset};
 use crate::reproducible;
@@ -64,6 +65,7 @@ fn perform(workspace: &Workspace, options: &TestOptions, suite: Suite, tally: &m
         Suite::BadBoots => {
             for architecture in architectures {
                 bad_boots::tests(workspace, options, architecture, tally);
+                last_words::tests(workspace, options, architecture, tally);
             }
         }
         Suite::Shell => {

@@ -41,7 +41,7 @@ global_asm!(
     ".ascii \"RISCV\\0\\0\\0\"",
     ".ascii \"RSC\\x05\"",
     ".word 0",
-    "__link_address: .dword _start",
+    "link_address: .dword _start",
     "1:",
     "csrw sie, zero",
     "csrw sscratch, zero",
@@ -54,7 +54,7 @@ global_asm!(
     ".option arch, +a",
     "amoor.d.aqrl t1, t1, (t0)",
     ".option pop",
-    "bnez t1, __start_other",
+    "bnez t1, start_other",
     // Variables start as zeros.
     "la t0, __bss_start",
     "la t1, __bss_end",
@@ -62,7 +62,7 @@ global_asm!(
     "addi t0, t0, 8",
     "bltu t0, t1, 2b",
     // The image: entries 1 to 4 of the table for its GiB, readable, writable, executable.
-    "la t0, __early_image",
+    "la t0, early_image",
     "la t1, _start",
     "srli t2, t1, 2",
     "ori t2, t2, 0xef",
@@ -75,7 +75,7 @@ global_asm!(
     "add t2, t2, t3",
     "sd t2, 32(t0)",
     // The root: entry 510 is that table, entries 256 to 509 are the direct map, readable and writable.
-    "la t4, __early_root",
+    "la t4, early_root",
     "srli t0, t0, 2",
     "ori t0, t0, 1",
     "li t5, 510 * 8",
@@ -97,18 +97,18 @@ global_asm!(
     "or t2, t2, t4",
     "mv a2, t1",
     "la t5, 4f",
-    "j __to_virtual",
+    "j to_virtual",
     ".balign 4",
-    "4: la t0, __trap_entry",
+    "4: la t0, trap_entry",
     "csrw stvec, t0",
     "la tp, {harts}",
-    "la sp, __boot_stack_top",
+    "la sp, boot_stack_top",
     "call {boot_early}",
 
     // Another hart. It takes the block that was prepared for it: see TURN.
     ".balign 4",
-    ".globl __start_other",
-    "__start_other:",
+    ".globl start_other",
+    "start_other:",
     "csrw sie, zero",
     "csrw sscratch, zero",
     "li t0, {status_bits}",
@@ -123,9 +123,9 @@ global_asm!(
     "ld t2, {translation}(a1)",
     "ld a1, {virtual_address}(a1)",
     "la t5, 5f",
-    "j __to_virtual",
+    "j to_virtual",
     ".balign 4",
-    "5: la t0, __trap_entry",
+    "5: la t0, trap_entry",
     "csrw stvec, t0",
     "mv tp, a1",
     "mv a0, a1",
@@ -134,9 +134,9 @@ global_asm!(
     "call {started}",
 
     // Goes on at t5 (a physical address), where it is linked, with the translation t2.
-    "__to_virtual:",
+    "to_virtual:",
     "la t3, _start",
-    "ld t4, __link_address",
+    "ld t4, link_address",
     "sub t4, t4, t3",
     "add t5, t5, t4",
     "csrw stvec, t5",
@@ -147,7 +147,7 @@ global_asm!(
 
     // The boot hart leaves its first stack and translation: a0 is its block.
     ".section .text",
-    "__adopt:",
+    "adopt_stack:",
     "ld t0, {translation}(a0)",
     "csrw satp, t0",
     "sfence.vma",
@@ -157,12 +157,12 @@ global_asm!(
 
     ".section .bss",
     ".balign 4096",
-    ".globl __early_root",
-    "__early_root: .skip 4096",
-    "__early_image: .skip 4096",
-    ".globl __boot_stack",
-    "__boot_stack: .skip {boot_stack_bytes}",
-    "__boot_stack_top:",
+    ".globl early_root",
+    "early_root: .skip 4096",
+    "early_image: .skip 4096",
+    ".globl boot_stack",
+    "boot_stack: .skip {boot_stack_bytes}",
+    "boot_stack_top:",
     // SIE, SPIE, the vector unit, the floating-point unit, SUM and MXR.
     status_bits = const 0xc6622,
     boot_stack_bytes = const BOOT_STACK_BYTES,
@@ -179,13 +179,13 @@ global_asm!(
 
 unsafe extern "C" {
     static _start: u8;
-    static __start_other: u8;
-    static __early_root: u8;
-    static __boot_stack: u8;
+    static start_other: u8;
+    static early_root: u8;
+    static boot_stack: u8;
     static __text_end: u8;
     static __rodata_end: u8;
     static __kernel_end: u8;
-    fn __adopt(hart: u64) -> !;
+    fn adopt_stack(hart: u64) -> !;
 }
 
 /// Where the linker put things: virtual addresses.
@@ -214,9 +214,9 @@ pub fn image() -> Image {
         text_end: &raw const __text_end as u64,
         rodata_end: &raw const __rodata_end as u64,
         end: &raw const __kernel_end as u64,
-        start_other: &raw const __start_other as u64,
-        early_root: &raw const __early_root as u64,
-        boot_stack: &raw const __boot_stack as u64,
+        start_other: &raw const start_other as u64,
+        early_root: &raw const early_root as u64,
+        boot_stack: &raw const boot_stack as u64,
     }
 }
 
@@ -227,5 +227,5 @@ pub fn image() -> Image {
 /// or into the boot stack is used any more.
 pub unsafe fn adopt(hart: *mut Hart) -> ! {
     // SAFETY: the caller's promise.
-    unsafe { __adopt(hart as u64) }
+    unsafe { adopt_stack(hart as u64) }
 }

@@ -18,7 +18,7 @@ global_asm!(
     ".option push",
     ".option arch, +d",
     ".balign 4",
-    "__fpu_save:",
+    "fpu_save:",
     ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
     "fsd f\\n, 8 * \\n(a0)",
     ".endr",
@@ -26,7 +26,7 @@ global_asm!(
     "sd t0, 256(a0)",
     "ret",
     ".balign 4",
-    "__fpu_load:",
+    "fpu_load:",
     ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
     "fld f\\n, 8 * \\n(a0)",
     ".endr",
@@ -37,8 +37,8 @@ global_asm!(
 );
 
 unsafe extern "C" {
-    fn __fpu_save(area: *mut u8);
-    fn __fpu_load(area: *const u8);
+    fn fpu_save(area: *mut u8);
+    fn fpu_load(area: *const u8);
 }
 
 fn set_state(state: u64) {
@@ -57,7 +57,7 @@ pub unsafe fn save(hart: &mut Hart, thread: *mut Thread) {
         // SAFETY: the record of the running thread is mapped, and until the core is entered it is this core's own.
         let area = unsafe { &raw mut (*thread).fpu };
         // SAFETY: the unit is on, and the area holds 576 bytes, of which 264 are used.
-        unsafe { __fpu_save(area.cast()) };
+        unsafe { fpu_save(area.cast()) };
         hart.user_status = hart.user_status & !STATUS_FS | STATUS_FS_CLEAN;
     }
 }
@@ -76,7 +76,7 @@ pub unsafe fn turn_on(hart: &mut Hart, thread: *mut Thread) -> bool {
     let area = unsafe { &raw const (*thread).fpu };
     // SAFETY: the unit is on, and the area holds 576 bytes, of which 264 are used. A fresh area is all zeros: the
     // state that the architecture starts with.
-    unsafe { __fpu_load(area.cast()) };
+    unsafe { fpu_load(area.cast()) };
     // No other load, on this core or another, ever has this number: so a thread whose record carries it is the thread
     // whose state lies in this core's registers.
     hart.fpu_loads += 1;

@@ -91,7 +91,7 @@ pub unsafe extern "C" fn kernel_fault(registers: *const [u64; 32], cause: u64, v
         console::hexadecimal(value);
     }
     console::text("\n");
-    at(pc);
+    address("  at ", pc);
     let frame = registers.get(8).copied().unwrap_or(0);
     backtrace(hart, frame);
     stop()
@@ -113,8 +113,9 @@ fn name(hart: &Hart) {
     console::text(")");
 }
 
-fn at(address: u64) {
-    console::text("  at ");
+/// `cargo xtask` puts names to these lines: of the instruction `at` the address, of the call before `from`.
+fn address(preposition: &str, address: u64) {
+    console::text(preposition);
     console::hexadecimal(address);
     console::text("\n");
 }
@@ -130,8 +131,8 @@ fn backtrace(hart: &Hart, frame: u64) {
         }
         let saved = to_usize(frame - 16) as *const [u64; 2];
         // SAFETY: 16 aligned bytes within the hart's stack, which is mapped.
-        let [caller, address] = unsafe { saved.read() };
-        at(address);
+        let [caller, back] = unsafe { saved.read() };
+        address("  from ", back);
         floor = frame + 16;
         frame = caller;
     }

@@ -51,10 +51,10 @@ global_asm!(
 
     ".section .text",
     ".balign 4",
-    ".globl __trap_entry",
-    "__trap_entry:",
+    ".globl trap_entry",
+    "trap_entry:",
     "csrrw sp, sscratch, sp",
-    "beqz sp, __kernel_trap",
+    "beqz sp, kernel_trap",
     "sd t0, {scratch}(sp)",
     "ld t0, {thread}(sp)",
     "__words sd",
@@ -89,8 +89,8 @@ global_asm!(
     "call {user_trap}",
 
     // The thread in the hart's block goes on, with every register as in its record.
-    ".globl __run",
-    "__run:",
+    ".globl run_thread",
+    "run_thread:",
     "ld t0, {thread}(tp)",
     "ld t1, {user_status}(tp)",
     "csrw sstatus, t1",
@@ -110,7 +110,7 @@ global_asm!(
 
     // The kernel itself faulted. Its stack may be what is broken, so go on with one of its own. The first hart that
     // comes here reports and powers off; a second one waits for that; one that comes back gives up.
-    "__kernel_trap:",
+    "kernel_trap:",
     "csrrw sp, sscratch, zero",
     "sd t0, {scratch}(tp)",
     "sd t1, {scratch} + 8(tp)",
@@ -122,7 +122,7 @@ global_asm!(
     "sc.d t1, tp, (t0)",
     "bnez t1, 3b",
     ".option pop",
-    "la t0, __crash_registers",
+    "la t0, crash_registers",
     ".irp n, 1,2,3,4,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
     "sd x\\n, 8 * \\n(t0)",
     ".endr",
@@ -134,19 +134,19 @@ global_asm!(
     "csrr a1, scause",
     "csrr a2, stval",
     "csrr a3, sepc",
-    "la sp, __crash_stack_top",
+    "la sp, crash_stack_top",
     "call {kernel_fault}",
     "4: beq t1, tp, 6f",
     "5: wfi",
     "j 5b",
-    "6: la sp, __crash_stack_top",
+    "6: la sp, crash_stack_top",
     "call {fault_in_report}",
 
     ".section .bss",
     ".balign 16",
-    "__crash_registers: .skip 256",
-    "__crash_stack: .skip 8192",
-    "__crash_stack_top:",
+    "crash_registers: .skip 256",
+    "crash_stack: .skip 8192",
+    "crash_stack_top:",
     scratch = const offset_of!(Hart, scratch),
     thread = const offset_of!(Hart, thread),
     stack_top = const offset_of!(Hart, stack_top),
@@ -166,7 +166,7 @@ global_asm!(
 );
 
 unsafe extern "C" {
-    fn __run() -> !;
+    fn run_thread() -> !;
 }
 
 /// Runs the thread in this hart's block.
@@ -176,5 +176,5 @@ unsafe extern "C" {
 /// loaded.
 pub unsafe fn run() -> ! {
     // SAFETY: the caller's promise.
-    unsafe { __run() }
+    unsafe { run_thread() }
 }

@@ -95,13 +95,14 @@ pub fn kernel_fault(frame: &Frame) -> ! {
         }
         console::text("\n");
     }
-    address(frame.rip);
+    address("  at ", frame.rip);
     backtrace(frame.rbp);
     end()
 }
 
-fn address(address: u64) {
-    console::text("  at ");
+/// `cargo xtask` puts names to these lines: of the instruction `at` the address, of the call before `from`.
+fn address(preposition: &str, address: u64) {
+    console::text(preposition);
     console::hex(address);
     console::text("\n");
 }
@@ -122,7 +123,7 @@ fn backtrace(start: u64) {
         if !tables::is_code(back) {
             return;
         }
-        address(back);
+        address("  from ", back);
         if next <= frame {
             return;
         }

@@ -26,9 +26,6 @@ const BACKSPACE: &str = "\x7f";
 const CTRL_C: &str = "\x03";
 const CTRL_D: &str = "\x04";
 
-/// Ctrl-A C: from the guest to QEMU's monitor.
-const MONITOR: &str = "\x01c";
-
 /// Long work in the guest, on a busy machine.
 const LONG_PATIENCE: Duration = Duration::from_secs(400);
 /// Guest time until the prompt may take this long.
@@ -62,11 +59,6 @@ pub fn alone(products: &Products, architecture: Architecture, tally: &mut Tally)
     test::timed(tally, &name, || boots_quickly(products, architecture));
     let name = format!("shell, {}: reboot boots again", architecture.name());
     test::timed(tally, &name, || reboots(products, architecture));
-    // QEMU has no such switch for its RISC-V machine.
-    if architecture == Architecture::X86_64 {
-        let name = "shell, x86_64: a kernel fault is reported with the functions' names, and the machine goes off";
-        test::timed(tally, name, || kernel_fault(products, architecture));
-    }
 }
 
 fn help(session: &mut Session) -> Result<()> {
@@ -257,20 +249,4 @@ fn reboots(products: &Products, architecture: Architecture) -> Result<()> {
     session.expect("run hello", &["Hello from process"])?;
     session.guest.send_line("poweroff")?;
     session.guest.expect_end()
-}
-
-/// A non-maskable interrupt, sent from QEMU's monitor: the one kernel fault that can be had without a mistake.
-fn kernel_fault(products: &Products, architecture: Architecture) -> Result<()> {
-    let machine = test::test_machine(architecture.machines()[0], 2);
-    let mut command = qemu::command(architecture, &machine, &products.image, OnReset::Exit)?;
-    command.args(["-serial", "mon:stdio"]);
-    let mut guest = Guest::start(command, Symbols::read(&products.kernel).ok(), "")?;
-    guest.expect(FRESH_PROMPT, PATIENCE)?;
-    guest.send(MONITOR)?;
-    guest.expect("(qemu)", PATIENCE)?;
-    guest.send("nmi\r")?;
-    guest.expect("kernel fault on core", PATIENCE)?;
-    guest.expect("  at 0xffffffff8", PATIENCE)?;
-    guest.expect(" anos_x86_64::", PATIENCE)?;
-    guest.expect_end()
 }
