@@ -10,13 +10,14 @@ use anos_manifest::{Start, process_right};
 
 use crate::end::GONE;
 use crate::kernel::{self, Kernel, Received};
-use crate::layout::{self, MAX_WAITERS, RECEIVED, window};
+use crate::layout::{self, MAX_PROCESSES, MAX_WAITERS, RECEIVED, window};
 use crate::process::{Arguments, Waiter};
 use crate::report::{self, Address};
 use crate::root::Root;
 
-/// Requests of one process that can wait at the same time.
-const MAX_WAITERS_EACH: usize = 8;
+/// Requests of one process that can wait at the same time: one for each other process.
+const MAX_WAITERS_EACH: usize = MAX_PROCESSES - 1;
+const _: () = assert!(MAX_WAITERS_EACH < MAX_WAITERS, "one process can't keep all others from waiting");
 
 /// What a request leads to: an answer, or none (yet).
 type Served = Result<Option<Message>, Failure>;

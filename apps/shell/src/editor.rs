@@ -36,8 +36,12 @@ enum Escape {
     Started,
     /// ESC `[` and this number came.
     Sequence(u32),
+    /// The same, and `;` or another byte that says more about the key: what counts is the number.
+    Modified(u32),
     /// ESC `O` came.
     Single,
+    /// ESC `[` `[` came: a function key of a Linux console, which one more byte tells.
+    Function,
 }
 
 /// A key, however the terminal spells it.
@@ -109,11 +113,15 @@ impl Editor {
     pub fn byte(&mut self, byte: u8, complete: impl FnOnce(&str) -> Vec<String>, out: &mut String) -> Outcome {
         let after_return = core::mem::replace(&mut self.after_return, byte == b'\r');
         if self.escape != Escape::None {
-            if let Some(key) = self.escape(byte) {
-                self.key(key);
-                self.show(out);
+            // A control key in the middle of a sequence ends it, and means what it always means.
+            if byte >= 0x20 {
+                if let Some(key) = self.escape(byte) {
+                    self.key(key);
+                    self.show(out);
+                }
+                return Outcome::Editing;
             }
-            return Outcome::Editing;
+            self.escape = Escape::None;
         }
         match byte {
             b'\n' if after_return => {}
@@ -172,22 +180,35 @@ impl Editor {
         match (state, byte) {
             (Escape::Started, b'[') => self.escape = Escape::Sequence(0),
             (Escape::Started, b'O') => self.escape = Escape::Single,
-            // Of parameters the last one counts: what came with a modifier is the plain key.
-            (Escape::Sequence(_), b';') => self.escape = Escape::Sequence(0),
+            (Escape::Sequence(0), b'[') => self.escape = Escape::Function,
             (Escape::Sequence(number), b'0'..=b'9') => {
                 let number = number.saturating_mul(10).saturating_add(u32::from(byte - b'0'));
                 self.escape = Escape::Sequence(number);
             }
-            (Escape::Sequence(_) | Escape::Single, b'A') => return Some(Key::Up),
-            (Escape::Sequence(_) | Escape::Single, b'B') => return Some(Key::Down),
-            (Escape::Sequence(_) | Escape::Single, b'C') => return Some(Key::Right),
-            (Escape::Sequence(_) | Escape::Single, b'D') => return Some(Key::Left),
-            (Escape::Sequence(_) | Escape::Single, b'H') => return Some(Key::Home),
-            (Escape::Sequence(_) | Escape::Single, b'F') => return Some(Key::End),
-            (Escape::Sequence(1 | 7), b'~') => return Some(Key::Home),
-            (Escape::Sequence(4 | 8), b'~') => return Some(Key::End),
-            (Escape::Sequence(3), b'~') => return Some(Key::Delete),
-            _ => {}
+            // A key with a modifier is the plain key.
+            (Escape::Sequence(number) | Escape::Modified(number), 0x20..=0x3f) => {
+                self.escape = Escape::Modified(number);
+            }
+            (Escape::Sequence(number) | Escape::Modified(number), b'~') => {
+                return match number {
+                    1 | 7 => Some(Key::Home),
+                    3 => Some(Key::Delete),
+                    4 | 8 => Some(Key::End),
+                    _ => None,
+                };
+            }
+            (Escape::Sequence(_) | Escape::Modified(_) | Escape::Single, final_byte) => {
+                return match final_byte {
+                    b'A' => Some(Key::Up),
+                    b'B' => Some(Key::Down),
+                    b'C' => Some(Key::Right),
+                    b'D' => Some(Key::Left),
+                    b'H' => Some(Key::Home),
+                    b'F' => Some(Key::End),
+                    _ => None,
+                };
+            }
+            (Escape::None | Escape::Started | Escape::Function, _) => {}
         }
         None
     }
@@ -260,12 +281,12 @@ impl Editor {
         self.cursor = self.line.len();
     }
 
-    /// A byte of a character. Bytes that are no UTF-8 are dropped.
+    /// A byte of a character. Bytes that are no UTF-8 are dropped, and so are control characters.
     fn character(&mut self, byte: u8, out: &mut String) {
         self.partial.push(byte);
         match core::str::from_utf8(&self.partial) {
             Ok(text) => {
-                let character = text.chars().next();
+                let character = text.chars().next().filter(|character| !character.is_control());
                 self.partial.clear();
                 if let Some(character) = character {
                     self.insert(character, out);
@@ -273,7 +294,14 @@ impl Editor {
             }
             // More bytes may make it whole.
             Err(error) if error.error_len().is_none() => {}
-            Err(_) => self.partial.clear(),
+            Err(_) => {
+                let alone = self.partial.len() == 1;
+                self.partial.clear();
+                // What can't follow the bytes before it may start another character.
+                if !alone {
+                    self.character(byte, out);
+                }
+            }
         }
     }
 

@@ -196,8 +196,8 @@ fn characters_of_several_bytes_are_one_and_broken_ones_are_dropped() {
     for byte in [0xff, 0xc3] {
         session.editor.byte(byte, choices, &mut String::new());
     }
-    assert_eq!(session.keys("x"), Outcome::Editing);
-    assert_eq!(session.keys("y\r"), line("grüye"), "what can't follow ends the broken character");
+    assert_eq!(session.keys("xy"), Outcome::Editing, "what can't follow ends the broken character");
+    assert_eq!(session.keys("\u{9b}\r"), line("grüxye"), "a terminal must not see it");
 }
 
 #[test]
@@ -222,4 +222,20 @@ fn a_line_has_an_end() {
 fn unknown_sequences_do_nothing() {
     let mut session = Session::new();
     assert_eq!(session.keys("a\x1b[5~\x1b[Z\x1bx\x1b[1;5Cb\x1b[99999999999~\r"), line("ab"));
+    assert_eq!(session.keys("ab\x1b[[A\x1b[D\x1b[5;3~\x1b[?25h\r"), line("ab"), "F1, left, Alt-PageUp, an answer");
+}
+
+#[test]
+fn a_key_with_a_modifier_is_the_plain_key() {
+    let mut session = Session::new();
+    assert_eq!(session.keys("abc\x1b[1;5D\x1b[3;5~\x1b[1;2H(\r"), line("(ab"));
+}
+
+#[test]
+fn a_control_key_ends_a_sequence_that_is_not_whole() {
+    let mut session = Session::new();
+    assert_eq!(session.keys("one\r"), line("one"));
+    session.prompt();
+    assert_eq!(session.keys("\x1b\x1b[A\x1b\r"), line("one"), "Escape, up, Escape, Enter");
+    assert_eq!(session.keys("x\x1b[1\x03"), Outcome::Interrupted);
 }

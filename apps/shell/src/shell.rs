@@ -7,11 +7,12 @@ use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use alloc::{format, vec};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use core::time::Duration;
 
 use anos::client::Processes;
 use anos::console::Console;
+use anos::interfaces::console::INTERRUPT_KEY;
 use anos::interfaces::process::End;
 use anos::thread::{Builder, JoinHandle};
 use anos::{Error, Failure, env, print, println, time};
@@ -29,8 +30,13 @@ const RETRY: Duration = Duration::from_millis(50);
 /// How often to ask before giving up: the root server starts a dead server again, but not for ever.
 const ATTEMPTS: u32 = 100;
 
+/// Nobody in the foreground: the shell doesn't read, but wants to hear of the interrupt key.
+const NOBODY: u32 = 0;
+
 /// The process in the foreground: what a new console server must be told.
-static FOREGROUND: AtomicU32 = AtomicU32::new(0);
+static FOREGROUND: AtomicU32 = AtomicU32::new(NOBODY);
+/// The interrupt key was pressed, and nobody was there to be ended by it.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Asks the console; again, if it dies over it and a new one comes.
 fn ask<T>(console: Console, question: impl Fn(&Console) -> Result<T, Failure>) -> Result<T, Failure> {
@@ -38,13 +44,23 @@ fn ask<T>(console: Console, question: impl Fn(&Console) -> Result<T, Failure>) -
         match question(&console) {
             Err(Failure::Kernel(Error::PeerDied)) => {
                 time::sleep(RETRY)?;
-                // If the new one isn't there yet, the next attempt tells.
-                let _ = console.foreground(FOREGROUND.load(Ordering::Relaxed));
+                tell_foreground(console);
             }
             answered => return answered,
         }
     }
     Err(Error::PeerDied.into())
+}
+
+/// Tells a new console server who is in the foreground. Should that change meanwhile, the last word is right.
+fn tell_foreground(console: Console) {
+    let mut told = None;
+    while told != Some(FOREGROUND.load(Ordering::Relaxed)) {
+        let pid = FOREGROUND.load(Ordering::Relaxed);
+        // If the server isn't there yet, the next attempt tells.
+        let _ = console.foreground(pid);
+        told = Some(pid);
+    }
 }
 
 /// Says who gets the keys.
@@ -59,6 +75,8 @@ struct Shell {
     processes: Processes,
     /// Programs in the background.
     jobs: Vec<JoinHandle<String>>,
+    /// Who is in the foreground while no program is: the shell, or nobody while a command is repeated.
+    behind: u32,
     /// Keys behind the end of the last line: typed ahead.
     ahead: VecDeque<u8>,
 }
@@ -69,7 +87,7 @@ pub fn main() -> Result<(), Failure> {
     let processes = Processes::get().ok_or(Error::EmptySlot)?;
     set_foreground(console, env::pid())?;
     Builder::new().name("interrupt key").spawn(move || end_interrupted(console, processes))?;
-    let mut shell = Shell { console, processes, jobs: Vec::new(), ahead: VecDeque::new() };
+    let mut shell = Shell { console, processes, jobs: Vec::new(), behind: env::pid(), ahead: VecDeque::new() };
     shell.greet();
     let mut editor = Editor::new(PROMPT);
     loop {
@@ -89,8 +107,11 @@ pub fn main() -> Result<(), Failure> {
 /// Ends what is in the foreground when the interrupt key is pressed.
 fn end_interrupted(console: Console, processes: Processes) {
     while let Ok(pid) = ask(console, Console::interrupted) {
-        // It may have ended by itself since.
-        let _ = processes.kill(pid);
+        INTERRUPTED.store(true, Ordering::Relaxed);
+        if pid != NOBODY {
+            // It may have ended by itself since.
+            let _ = processes.kill(pid);
+        }
     }
 }
 
@@ -181,8 +202,14 @@ impl Shell {
             return Ok(false);
         }
         set_foreground(self.console, pid)?;
+        // The interrupt key may have been typed ahead.
+        if let Some(at) = self.ahead.iter().position(|&key| key == INTERRUPT_KEY) {
+            self.ahead.drain(..=at);
+            INTERRUPTED.store(true, Ordering::Relaxed);
+            let _ = self.processes.kill(pid);
+        }
         let end = self.processes.wait(pid);
-        set_foreground(self.console, env::pid())?;
+        set_foreground(self.console, self.behind)?;
         let end = end?;
         if end != (End::Exited { code: 0 }) {
             println!("{}: {}", run.program, show::end(&end));
@@ -195,6 +222,7 @@ impl Shell {
         let (processes, name) = (self.processes, String::from(program));
         let waiting = Builder::new().name("job").spawn(move || match processes.wait(pid) {
             Ok(end) => format!("[{pid}] {name}: {}", show::end(&end)),
+            Err(Failure::Kernel(Error::Cancelled)) => format!("[{pid}] {name}: nobody waits for its end any more"),
             Err(failure) => format!("[{pid}] {name}: {failure}"),
         });
         match waiting {
@@ -212,17 +240,28 @@ impl Shell {
         }
     }
 
-    /// Does a command several times; stops when a program is killed or can't be started.
+    /// Does a command several times; stops at the interrupt key, and when a program is killed or can't be started.
     fn repeat(&mut self, count: u32, words: &[String]) -> Result<(), Failure> {
         let Ok(Some(command)) = command::from_words(words) else { return Ok(()) };
+        INTERRUPTED.store(false, Ordering::Relaxed);
+        self.behind = NOBODY;
+        let done = set_foreground(self.console, NOBODY).and_then(|()| self.repeat_command(count, &command));
+        self.behind = env::pid();
+        set_foreground(self.console, self.behind)?;
+        done
+    }
+
+    fn repeat_command(&mut self, count: u32, command: &Command) -> Result<(), Failure> {
         for _ in 0..count {
-            match &command {
-                Command::Run(run) => {
-                    if self.run(run)? {
-                        break;
-                    }
+            let killed = match command {
+                Command::Run(run) => self.run(run)?,
+                other => {
+                    self.execute(other);
+                    false
                 }
-                other => self.execute(other),
+            };
+            if killed || INTERRUPTED.load(Ordering::Relaxed) {
+                break;
             }
         }
         Ok(())

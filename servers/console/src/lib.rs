@@ -16,7 +16,9 @@ use anos_interfaces::{Badge, Bytes, Message, Refusal};
 /// Bytes of one message that are collected before it is shown in parts, at line ends if it has any.
 const MESSAGE_BYTES: usize = 1024;
 /// Keys that wait for somebody to read them. More are lost, as on any terminal.
-const INPUT_BYTES: usize = 1024;
+const INPUT_BYTES: usize = 4096;
+/// Says that keys are lost.
+const BELL: u8 = 0x07;
 /// Programs with half a message, and programs that wait for keys. Some may be gone without a word: when there are
 /// more, the oldest make room.
 const MOST_CLIENTS: usize = 32;
@@ -42,6 +44,8 @@ pub struct Console<T> {
     halves: VecDeque<(u32, Vec<u8>)>,
     /// What goes down the line.
     output: Vec<u8>,
+    /// Whether the last line that was shown has no end yet.
+    open_line: bool,
     answers: Vec<Answer<T>>,
 }
 
@@ -56,6 +60,7 @@ impl<T> Default for Console<T> {
             interrupted: None,
             halves: VecDeque::new(),
             output: Vec::new(),
+            open_line: false,
             answers: Vec::new(),
         }
     }
@@ -86,7 +91,19 @@ impl<T> Console<T> {
             Ok(Request::Foreground { pid }) => {
                 self.foreground = pid;
                 self.controller = sender.pid;
+                // Whoever takes over writes on a line of its own.
+                if pid == sender.pid && self.open_line {
+                    self.show(b"\n");
+                }
                 self.answers.push((token, Message::OK));
+                // The program may have been interrupted before it was said to be in the foreground.
+                if let Some(at) = self.input.iter().position(|&key| key == INTERRUPT_KEY)
+                    && pid != sender.pid
+                {
+                    let later = self.input.split_off(at + 1);
+                    self.interrupt();
+                    self.input = later;
+                }
                 self.satisfy_reader();
             }
             Ok(Request::Interrupted) => match (self.interrupted.take(), &self.watcher) {
@@ -109,6 +126,8 @@ impl<T> Console<T> {
                 self.interrupt();
             } else if self.input.len() < INPUT_BYTES {
                 self.input.push_back(key);
+            } else {
+                self.output.push(BELL);
             }
         }
         self.satisfy_reader();
@@ -180,6 +199,7 @@ impl<T> Console<T> {
                 self.output.push(b'\r');
             }
             self.output.push(byte);
+            self.open_line = byte != b'\n';
         }
     }
 }

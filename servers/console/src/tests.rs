@@ -111,6 +111,18 @@ fn the_interrupt_key_tells_the_shell_which_program_to_end() {
 }
 
 #[test]
+fn an_interrupt_that_comes_before_the_program_is_in_the_foreground_is_for_the_program() {
+    let mut console = console();
+    console.request(&Request::Interrupted.message(), SHELL, "watcher");
+    console.keys(b"typed\x03later");
+    console.request(&Request::Foreground { pid: PROGRAM.pid }.message(), SHELL, "foreground");
+    let interrupted = Message::answer(&[PROGRAM.pid.into()]);
+    assert_eq!(console.take_answers(), [("foreground", Message::OK), ("watcher", interrupted)]);
+    read(&mut console, PROGRAM, "program");
+    assert_eq!(console.take_answers(), [("program", keys("later"))]);
+}
+
+#[test]
 fn an_interrupt_that_nobody_waits_for_is_kept() {
     let mut console = console();
     foreground(&mut console, PROGRAM.pid);
@@ -146,4 +158,17 @@ fn a_flood_of_keys_is_cut_off() {
     let mut console = console();
     console.keys(&[b'x'; 2 * INPUT_BYTES]);
     assert_eq!(console.input.len(), INPUT_BYTES);
+    assert_eq!(console.take_output(), [BELL; INPUT_BYTES], "every lost key is heard");
+}
+
+#[test]
+fn the_shell_goes_on_below_a_line_without_end() {
+    let mut console = console();
+    foreground(&mut console, PROGRAM.pid);
+    write(&mut console, PROGRAM, "42", false);
+    assert_eq!(output(&mut console), "42");
+    foreground(&mut console, SHELL.pid);
+    assert_eq!(output(&mut console), "\r\n");
+    foreground(&mut console, SHELL.pid);
+    assert_eq!(output(&mut console), "");
 }

@@ -40,8 +40,9 @@ pub enum Register {
 pub const ENABLE_RECEIVED: u8 = 1 << 0;
 /// Interrupt enable: the transmitter is empty.
 pub const ENABLE_TRANSMITTER: u8 = 1 << 1;
-/// FIFO control: use the FIFOs, clear both, interrupt at 8 bytes (or when the line falls silent before).
-const FIFO_ON: u8 = 0b1000_0111;
+/// FIFO control: use the FIFOs, interrupt at 8 bytes (or when the line falls silent before). What is in them stays: it
+/// may be what a driver that died has left.
+const FIFO_ON: u8 = 0b1000_0001;
 /// Line control: 8 data bits, no parity, one stop bit.
 const LINE_8N1: u8 = 0b11;
 /// Line control: the divisor is at offsets 0 and 1.
@@ -59,8 +60,8 @@ pub const FIFO_BYTES: usize = 16;
 
 /// Bytes that wait in each direction before somebody else has to.
 const QUEUE_BYTES: usize = 4096;
-/// Interrupt causes handled in a row. A device that always has one more is broken, and gets no more attention than
-/// this until its next interrupt.
+/// Interrupt causes handled in a row. A device that still has one more waits for its next interrupt, so that others
+/// get their turn.
 const MOST_CAUSES: usize = 1024;
 
 /// The way to the registers.
@@ -155,6 +156,11 @@ impl<R: Registers, T> Driver<R, T> {
             }
             self.transmit();
         }
+        if causes == MOST_CAUSES {
+            // It raises its line again: an edge may be what counts.
+            self.registers.write(Register::InterruptEnable, 0);
+            self.enable();
+        }
         self.satisfy_reader();
         causes > 0
     }
@@ -184,9 +190,14 @@ impl<R: Registers, T> Driver<R, T> {
         let more = !self.transmit.is_empty();
         if more != self.transmitting {
             self.transmitting = more;
-            let enable = if more { ENABLE_RECEIVED | ENABLE_TRANSMITTER } else { ENABLE_RECEIVED };
-            self.registers.write(Register::InterruptEnable, enable);
+            self.enable();
         }
+    }
+
+    /// Says for what the device shall interrupt.
+    fn enable(&mut self) {
+        let enable = if self.transmitting { ENABLE_RECEIVED | ENABLE_TRANSMITTER } else { ENABLE_RECEIVED };
+        self.registers.write(Register::InterruptEnable, enable);
     }
 
     /// Takes the bytes of those who write, as long as there is room, and answers them.

@@ -73,8 +73,6 @@ pub fn main() -> Result<Infallible, Error> {
             Event::Signal(_) => {
                 driver.interrupt();
                 interrupt.acknowledge()?;
-                // What came up while the line was masked made no edge that anybody saw.
-                driver.interrupt();
             }
             Event::Request(request) => {
                 if let Some(answerer) = request.answerer {

@@ -12,6 +12,10 @@ struct Fake {
     sent: Vec<u8>,
     /// The transmitter became empty, and nobody was told.
     empty_pending: bool,
+    /// An interrupt is pending that nothing takes away.
+    stuck: bool,
+    /// How often the interrupt was switched off.
+    switched_off: u32,
 }
 
 impl Fake {
@@ -24,7 +28,8 @@ impl Fake {
     }
 
     fn interrupting(&self) -> bool {
-        (self.enable & ENABLE_RECEIVED != 0 && !self.incoming.is_empty())
+        self.stuck
+            || (self.enable & ENABLE_RECEIVED != 0 && !self.incoming.is_empty())
             || (self.enable & ENABLE_TRANSMITTER != 0 && self.empty_pending)
     }
 }
@@ -63,6 +68,7 @@ impl Registers for Fake {
                 if value & !self.enable & ENABLE_TRANSMITTER != 0 && self.fifo.is_empty() {
                     self.empty_pending = true;
                 }
+                self.switched_off += u32::from(value == 0);
                 self.enable = value;
             }
             Register::LineControl => self.line_control = value,
@@ -170,6 +176,15 @@ fn a_flood_is_cut_off_and_does_no_harm() {
         driver.interrupt();
     }
     assert_eq!(driver.receive.len(), QUEUE_BYTES);
+}
+
+#[test]
+fn a_device_that_is_never_content_is_left_alone_and_raises_its_line_again() {
+    let mut driver = driver();
+    let before = driver.registers.switched_off;
+    driver.registers.stuck = true;
+    assert!(driver.interrupt());
+    assert_eq!((driver.registers.switched_off - before, driver.registers.enable), (1, ENABLE_RECEIVED));
 }
 
 #[test]

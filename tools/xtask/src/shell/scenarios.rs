@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
-use super::{FRESH_PROMPT, PATIENCE, Session};
+use super::{FRESH_PROMPT, PATIENCE, PROMPT, Session};
 use crate::build::Products;
 use crate::guest::Guest;
 use crate::qemu::{self, OnReset};
@@ -50,6 +50,10 @@ pub const ALL: &[(&str, Scenario)] = &[
     ("kill ends a program in the background", kill),
     ("a program that crashes dies alone", crashes),
     ("a thousand crashes give all memory back", thousand_crashes),
+    ("Ctrl-C ends a repetition", interrupted_repetition),
+    ("Ctrl-C that is typed ahead ends the program", interrupted_early),
+    ("a killed serial driver starts again", driver_restarts),
+    ("a killed console server starts again", console_restarts),
     ("a killed shell starts again", shell_restarts),
 ];
 
@@ -214,12 +218,54 @@ fn thousand_crashes(session: &mut Session) -> Result<()> {
     Ok(())
 }
 
-fn shell_restarts(session: &mut Session) -> Result<()> {
+fn interrupted_repetition(session: &mut Session) -> Result<()> {
+    session.guest.send_line("repeat 4000000000 echo again")?;
+    session.guest.expect("again\r\nagain", PATIENCE)?;
+    session.guest.send(CTRL_C)?;
+    session.guest.expect(FRESH_PROMPT, PATIENCE)?;
+    session.expect("echo after", &["after"])
+}
+
+fn interrupted_early(session: &mut Session) -> Result<()> {
+    session.guest.send(&format!("run spin\r{CTRL_C}"))?;
+    session.guest.expect("spin: killed", PATIENCE)?;
+    session.guest.expect(FRESH_PROMPT, PATIENCE)?;
+    session.expect("echo after", &["after"])
+}
+
+/// The process with this name, as `ps` lists it.
+fn pid_of(session: &mut Session, name: &str) -> Result<String> {
     let listed = session.command("ps")?;
-    let shell = listed.lines().find(|line| line.ends_with("  shell")).unwrap_or_default();
-    let pid = shell.split_whitespace().next().unwrap_or("0").to_string();
+    let line = listed.lines().find(|line| line.ends_with(&format!("  {name}"))).unwrap_or_default();
+    let pid = line.split_whitespace().next().map(ToString::to_string);
+    pid.with_context(|| session.guest.report(&format!("ps does not list {name}")))
+}
+
+fn driver_restarts(session: &mut Session) -> Result<()> {
+    let pid = pid_of(session, "uart")?;
+    session.command(&format!("kill {pid}"))?;
+    session.expect("echo through the new driver", &["through the new driver"])?;
+    ensure!(pid_of(session, "uart")? != pid, "{}", session.guest.report("it is still the old driver"));
+    Ok(())
+}
+
+/// The end of the line that kills it may be lost with the old one; keys that come before the new one has been told who
+/// is to read them, too.
+fn console_restarts(session: &mut Session) -> Result<()> {
+    let pid = pid_of(session, "console")?;
     session.guest.send_line(&format!("kill {pid}"))?;
-    session.guest.expect("Anos 0.1.0 on", PATIENCE)?;
+    session.guest.expect(PROMPT, PATIENCE)?;
+    session.guest.expect(PROMPT, PATIENCE)?;
+    session.expect("echo through the new console", &["through the new console"])?;
+    ensure!(pid_of(session, "console")? != pid, "{}", session.guest.report("it is still the old server"));
+    // Keys and Ctrl-C find their way as before.
+    interrupted_program(session)
+}
+
+fn shell_restarts(session: &mut Session) -> Result<()> {
+    let pid = pid_of(session, "shell")?;
+    session.guest.send_line(&format!("kill {pid}"))?;
+    session.guest.expect(concat!("Anos ", env!("CARGO_PKG_VERSION"), " on"), PATIENCE)?;
     session.guest.expect(FRESH_PROMPT, PATIENCE)?;
     session.expect("echo back", &["back"])
 }
@@ -244,7 +290,7 @@ fn reboots(products: &Products, architecture: Architecture) -> Result<()> {
     let mut session = Session { guest, architecture, cores: machine.cores };
     session.guest.expect(FRESH_PROMPT, PATIENCE)?;
     session.guest.send_line("reboot")?;
-    session.guest.expect("Anos 0.1.0 on", PATIENCE)?;
+    session.guest.expect(concat!("Anos ", env!("CARGO_PKG_VERSION"), " on"), PATIENCE)?;
     session.guest.expect(FRESH_PROMPT, PATIENCE)?;
     session.expect("run hello", &["Hello from process"])?;
     session.guest.send_line("poweroff")?;
