@@ -188,7 +188,7 @@ impl<M: Machine> Builder<'_, M> {
         self.next += pages * PAGE_SIZE;
         for page in (0..pages).map(|page| address + page * PAGE_SIZE) {
             self.visit.held.store.clear_page(page)?;
-            self.visit.held.store.record(page)?.kind = kind as u8;
+            self.visit.held.store.record(page)?.set_kind(kind);
         }
         Ok(address)
     }
@@ -202,7 +202,7 @@ impl<M: Machine> Builder<'_, M> {
             info: self.take(1, Kind::PageTable)?,
             stack: self.take(STACK_PAGES, Kind::Frame)?,
         };
-        self.visit.held.store.record(objects.space)?.space = 1;
+        self.visit.held.store.record(objects.space)?.set_space(1);
         self.visit.machine.fill_root(self.visit.held.store.get::<AddressSpace>(Ref::at(objects.space))?);
         let global = self.visit.held.global()?;
         global.last_space = 1;
@@ -233,8 +233,8 @@ impl<M: Machine> Builder<'_, M> {
             // Page by page, so that nothing later takes the payload's memory for something else.
             if self.visit.held.store.is_memory(page) {
                 let record = self.visit.held.store.record(page)?;
-                if record.kind == Kind::Empty as u8 {
-                    record.kind = Kind::Frame as u8;
+                if record.kind() == Kind::Empty as u8 {
+                    record.set_kind(Kind::Frame);
                 }
             }
             let leaf = self.visit.machine.leaf(Mapping { address: page, rights, uncached: false, level: 1 });
@@ -353,7 +353,7 @@ impl<M: Machine> Builder<'_, M> {
     /// Writes BootInfo into its page, which until now is typed as a page of words; then it is a Frame's.
     fn write_info(&mut self, page: u64, info: &BootInfo) -> Result<(), BootError> {
         info.write_words(self.visit.held.store.get::<AddressSpace>(Ref::at(page))?);
-        self.visit.held.store.record(page)?.kind = Kind::Frame as u8;
+        self.visit.held.store.record(page)?.set_kind(Kind::Frame);
         Ok(())
     }
 }

@@ -88,7 +88,7 @@ impl<M: Machine> Visit<'_, M> {
     pub(crate) fn leave_wait(&mut self, thread: Ref<Thread>) -> Outcome {
         self.cancel_deadline(thread)?;
         let on = core::mem::take(&mut self.held.store.get(thread)?.waits_on);
-        let kind = self.held.store.record(on)?.kind;
+        let kind = self.held.store.record(on)?.kind();
         if kind == Kind::Endpoint as u8 {
             let endpoint = Ref::<Endpoint>::at(on);
             let mut record = *self.held.store.get(endpoint)?;

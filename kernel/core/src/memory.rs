@@ -49,8 +49,8 @@ impl<M: Machine> Visit<'_, M> {
         global.last_space += 1;
         let id = global.last_space;
         let record = self.held.store.record(root)?;
-        record.space = id;
-        record.loaded = 0;
+        record.set_space(id);
+        record.set_loaded(0);
         self.machine.fill_root(self.held.store.get(Ref::<AddressSpace>::at(root))?);
         Ok(())
     }
@@ -62,11 +62,11 @@ impl<M: Machine> Visit<'_, M> {
             self.load(0)?;
         }
         let record = self.held.store.record(root)?;
-        if record.loaded != 0 {
+        if record.loaded() != 0 {
             return Ok(Progress::Again);
         }
-        record.kind = Kind::Empty as u8;
-        record.space = 0;
+        record.set_kind(Kind::Empty);
+        record.set_space(0);
         Ok(Progress::Done)
     }
 
@@ -99,7 +99,7 @@ impl<M: Machine> Visit<'_, M> {
 
     /// Makes the cores on which a space is loaded forget its old translations. When this returns, they have.
     fn shoot(&mut self, root: u64) -> Outcome {
-        let mut cores = CoreSet(self.held.store.record(root)?.loaded);
+        let mut cores = CoreSet(self.held.store.record(root)?.loaded());
         while let Some(core) = cores.pop() {
             if core == self.me {
                 self.machine.flush();
@@ -170,7 +170,7 @@ impl<M: Machine> Visit<'_, M> {
             }
             mapping.address += PAGE_SIZE;
         }
-        let space = self.held.store.record(root)?.space;
+        let space = self.held.store.record(root)?.space();
         let slot = self.held.store.get(request.at)?;
         (slot.space, slot.root, slot.badge) = (space, root, address);
         if rights.contains(Rights::EXECUTE) {
@@ -193,7 +193,7 @@ impl<M: Machine> Visit<'_, M> {
     /// Whether the space that a capability remembers is still that space.
     fn is_alive(&mut self, slot: &Slot) -> Outcome<bool> {
         let record = self.held.store.record(slot.root)?;
-        Ok(record.kind == Kind::AddressSpace as u8 && record.space == slot.space)
+        Ok(record.kind() == Kind::AddressSpace as u8 && record.space() == slot.space)
     }
 
     /// Takes a Frame's mapping away, if it is still there.
@@ -243,7 +243,7 @@ impl<M: Machine> Visit<'_, M> {
             [place @ 0] => *place = entry,
             _ => return Err(Error::AlreadyMapped.into()),
         }
-        let space = self.held.store.record(root)?.space;
+        let space = self.held.store.record(root)?.space();
         let slot = self.held.store.get(request.at)?;
         (slot.space, slot.root, slot.badge, slot.extent) = (space, root, address, level.into());
         if M::CACHES_INVALID {

@@ -21,7 +21,7 @@ impl<M: Machine> Visit<'_, M> {
         if let Some(thread) = bound.some() {
             let record = self.held.store.get(thread)?;
             let (receives, on) = (record.state == ThreadState::Receiving as u8, record.waits_on);
-            if receives && self.held.store.record(on)?.kind == Kind::Endpoint as u8 {
+            if receives && self.held.store.record(on)?.kind() == Kind::Endpoint as u8 {
                 return self.hand_over(at, thread, bits);
             }
         }

@@ -355,10 +355,12 @@ impl<M: Machine> Visit<'_, M> {
         }
         core.loaded = root;
         if old != 0 {
-            self.held.store.record(old)?.loaded &= !me.bit();
+            let record = self.held.store.record(old)?;
+            record.set_loaded(record.loaded() & !me.bit());
         }
         if root != 0 {
-            self.held.store.record(root)?.loaded |= me.bit();
+            let record = self.held.store.record(root)?;
+            record.set_loaded(record.loaded() | me.bit());
         }
         self.machine.load_root(root);
         Ok(())

@@ -118,7 +118,7 @@ impl<M: Machine> Visit<'_, M> {
 
     /// An AddressSpace capability is about to go: if it is the one that a thread runs in, the thread stops.
     pub(crate) fn stop_owner(&mut self, at: SlotRef) -> Outcome {
-        if self.held.store.record(at.address())?.kind != Kind::Thread as u8 {
+        if self.held.store.record(at.address())?.kind() != Kind::Thread as u8 {
             return Ok(());
         }
         match Part::Space.owner(at).some() {
@@ -129,7 +129,7 @@ impl<M: Machine> Visit<'_, M> {
 
     /// A capability is about to go: if it binds a notification to a thread, the binding goes too.
     pub(crate) fn before_unlink(&mut self, at: SlotRef, slot: &Slot) -> Outcome {
-        if slot.kind() != Kind::Notification || self.held.store.record(at.address())?.kind != Kind::Thread as u8 {
+        if slot.kind() != Kind::Notification || self.held.store.record(at.address())?.kind() != Kind::Thread as u8 {
             return Ok(());
         }
         if !Part::Bound.owner(at).is_none() {

@@ -119,7 +119,7 @@ impl<M: Machine> Visit<'_, M> {
         let used = untyped.badge;
         if bytes < PAGE_SIZE && !used.is_multiple_of(PAGE_SIZE) {
             let record = self.held.store.record(untyped.object + used)?;
-            if record.kind == kind as u8 {
+            if record.kind() == kind as u8 {
                 // A power of two; said so, this needs no division, and no path for one by zero.
                 return Ok((used + bytes - 1) & !(bytes - 1));
             }
@@ -153,7 +153,7 @@ impl<M: Machine> Visit<'_, M> {
                 break;
             }
             let page = untyped.object + from;
-            self.held.store.record(page)?.kind = Kind::Empty as u8;
+            self.held.store.record(page)?.set_kind(Kind::Empty);
             self.held.store.clear_page(page)?;
             from += PAGE_SIZE;
         }
@@ -170,8 +170,8 @@ impl<M: Machine> Visit<'_, M> {
         let mut page = plan.start & !(PAGE_SIZE - 1);
         while page < plan.end {
             let record = self.held.store.record(untyped.object + page)?;
-            record.kind = plan.kind as u8;
-            record.home = home;
+            record.set_kind(plan.kind);
+            record.set_home(home);
             page += PAGE_SIZE;
         }
         Ok(())

@@ -5,6 +5,7 @@
 
 use core::fmt;
 use core::marker::PhantomData;
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use anos_abi::{Kind, MESSAGE_WORDS, Rights};
 
@@ -211,8 +212,6 @@ pub struct Thread {
     pub queued: u8,
     /// Sending: 1 if it waits for an answer afterwards (call or fault), 2 if it carries a fault.
     pub sending: u8,
-    /// Rights of the Endpoint capability it sends through.
-    pub rights: u8,
     /// Its bucket in its core's deadlines, plus one; 0: none.
     pub bucket: u8,
     /// What is left of its turn, ns, if it was interrupted in it by a more urgent thread; else 0.
@@ -255,19 +254,61 @@ pub struct Reply {
 pub type AddressSpace = [u64; 512];
 
 /// What the kernel knows of a physical page, 32 bytes.
-#[derive(Clone, Copy, Debug, Default)]
+///
+/// Any core may look whose lock guards a page; so the fields are atomic, and nobody ever has the only reference. Only
+/// the store hands out references, and only to cores that hold the lock of the page's home.
+#[derive(Debug, Default)]
 #[repr(C)]
 pub struct PageRecord {
+    kind: AtomicU8,
+    home: AtomicU8,
+    reserved: [u8; 6],
+    loaded: AtomicU64,
+    space: AtomicU64,
+    /// Keeps the stride a power of two.
+    padding: u64,
+}
+
+impl PageRecord {
     /// The [`Kind`] of object that the page holds; 0: none (free, or the kernel's own).
-    pub kind: u8,
-    /// The core at home here, whose lock guards the page's objects.
-    pub home: u8,
-    /// Unused.
-    pub reserved: [u8; 6],
+    #[inline]
+    pub fn kind(&self) -> u8 {
+        self.kind.load(Ordering::Relaxed)
+    }
+
+    /// Says what the page holds from now on.
+    pub fn set_kind(&self, kind: Kind) {
+        self.kind.store(kind as u8, Ordering::Relaxed);
+    }
+
+    /// The core at home here, whose lock guards the page's objects and this record.
+    #[inline]
+    pub fn home(&self) -> u8 {
+        self.home.load(Ordering::Relaxed)
+    }
+
+    /// Gives the page another home.
+    pub fn set_home(&self, home: u8) {
+        self.home.store(home, Ordering::Relaxed);
+    }
+
     /// AddressSpace: the cores on which it is loaded, as [`CoreSet`](crate::CoreSet) bits.
-    pub loaded: u64,
-    /// AddressSpace: its id, never used twice.
-    pub space: u64,
-    /// Unused; keeps the stride a power of two.
-    pub padding: u64,
+    pub fn loaded(&self) -> u64 {
+        self.loaded.load(Ordering::Relaxed)
+    }
+
+    /// Says on which cores it is loaded.
+    pub fn set_loaded(&self, cores: u64) {
+        self.loaded.store(cores, Ordering::Relaxed);
+    }
+
+    /// AddressSpace: its id, never used twice; 0 for what is none.
+    pub fn space(&self) -> u64 {
+        self.space.load(Ordering::Relaxed)
+    }
+
+    /// Gives it an id.
+    pub fn set_space(&self, id: u64) {
+        self.space.store(id, Ordering::Relaxed);
+    }
 }

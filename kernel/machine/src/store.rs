@@ -206,26 +206,25 @@ impl Store {
 
     /// The record of the page at this physical address.
     #[inline]
-    pub fn record(&mut self, address: u64) -> Result<&mut PageRecord, Stop> {
+    pub fn record(&self, address: u64) -> Result<&PageRecord, Stop> {
         let index = self.index(address).ok_or(Stop::STALE)?;
         // SAFETY: `index` is below `pages`, so it lies within the array that `Memory::new` was promised.
         let record = unsafe { self.memory.records.add(to_usize(index)) };
-        // SAFETY: in bounds as above; the borrow of `self` and the held locks keep it the only reference.
-        Ok(unsafe { &mut *record })
+        // SAFETY: in bounds as above; records are reached through shared references alone, and are atomic.
+        let record = unsafe { &*record };
+        // Who holds the lock of a page's home is the only one to change its home or its kind: both stay as they are.
+        match CoreId::new(u64::from(record.home())) {
+            Some(home) if !self.held.contains(home) => Err(Stop::elsewhere(home)),
+            _ => Ok(record),
+        }
     }
 
     /// The object at `reference`.
     #[inline]
     pub fn get<T: Object>(&mut self, reference: Ref<T>) -> Result<&mut T, Stop> {
         let address = reference.address();
-        let record = *self.record(address)?;
-        if !T::fits(record.kind, address & (PAGE_SIZE - 1)) {
+        if !T::fits(self.record(address)?.kind(), address & (PAGE_SIZE - 1)) {
             return Err(Stop::STALE);
-        }
-        if let Some(home) = CoreId::new(u64::from(record.home))
-            && !self.held.contains(home)
-        {
-            return Err(Stop::elsewhere(home));
         }
         let pointer = to_usize(self.memory.window(address)) as *mut T;
         // SAFETY: the page holds records of this kind and `address` is the start of one (`fits`), so it is mapped,
@@ -236,11 +235,12 @@ impl Store {
 
     /// Fills a page that holds no object with zeros. The one long loop of the kernel: 512 words.
     pub fn clear_page(&mut self, address: u64) -> Result<(), Stop> {
-        if self.record(address)?.kind != Kind::Empty as u8 {
+        if self.record(address)?.kind() != Kind::Empty as u8 {
             return Err(Stop::STALE);
         }
         let pointer = to_usize(self.memory.window(address & !(PAGE_SIZE - 1))) as *mut [u64; 512];
-        // SAFETY: a page of main memory (it has a record) without an object, so no reference leads into it.
+        // SAFETY: a page of main memory (it has a record) without an object, so no reference leads into it; nobody else
+        // clears it, because the lock of its home is held.
         let page = unsafe { &mut *pointer };
         page.fill(0);
         Ok(())

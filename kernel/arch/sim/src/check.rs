@@ -100,7 +100,7 @@ impl World {
         let mut world = World::default();
         sim.with_store(|store| {
             for page in (0..sim.board.ram.pages()).map(|page| RAM_BASE + page * PAGE_SIZE) {
-                let kind = store.record(page).expect("a page of memory").kind;
+                let kind = store.record(page).expect("a page of memory").kind();
                 world.kinds.push(kind);
                 world.look_at_page(store, page, Kind::try_from(u64::from(kind)).unwrap_or(Kind::Empty));
             }

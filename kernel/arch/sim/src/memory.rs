@@ -35,7 +35,7 @@ impl Ram {
         if bytes.is_null() {
             handle_alloc_error(layout);
         }
-        let records = Box::into_raw(vec![PageRecord::default(); index(pages)].into_boxed_slice());
+        let records = Box::into_raw((0..pages).map(|_| PageRecord::default()).collect::<Box<[_]>>());
         Ram { bytes, layout, records, pages }
     }
 

@@ -120,7 +120,7 @@ impl Sim {
 
     fn typed_pages(&self) -> Vec<bool> {
         let pages = (0..self.board.ram.pages()).map(|page| RAM_BASE + page * PAGE_SIZE);
-        self.with_store(|store| pages.map(|page| store.record(page).is_ok_and(|record| record.kind != 0)).collect())
+        self.with_store(|store| pages.map(|page| store.record(page).is_ok_and(|record| record.kind() != 0)).collect())
     }
 
     /// Whether the kernel took this page for the root server when it booted.

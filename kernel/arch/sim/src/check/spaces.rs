@@ -46,7 +46,7 @@ impl<'a> Walk<'a> {
 
     /// Walks a root table, level by level.
     fn root(&mut self, root: u64) -> Result<(), Broken> {
-        let space = self.sim.with_store(|store| store.record(root).map_or(0, |record| record.space));
+        let space = self.sim.with_store(|store| store.record(root).map_or(0, |record| record.space()));
         rule!(space != 0, "address space {root:#x} has no id");
         let levels = self.sim.board.config.levels;
         for entry in 256..512 {
@@ -132,7 +132,7 @@ fn processors(sim: &Sim, world: &World) -> Result<(), Broken> {
         }
         let thread = &world.threads[&processor.thread.address()];
         rule!(thread.slots[1].object == root, "core {core} runs in {root:#x}, its thread's is {:x?}", thread.slots[1]);
-        let loaded = sim.with_store(|store| store.record(root).map_or(0, |record| record.loaded));
+        let loaded = sim.with_store(|store| store.record(root).map_or(0, |record| record.loaded()));
         rule!(loaded >> core & 1 == 1, "core {core} runs in {root:#x}, whose record says {loaded:#b}");
         for (page, known) in processor.tlb.borrow().entries() {
             let found = mmu::walk(&sim.board.ram, root, levels, page);
