@@ -1,7 +1,8 @@
 //! The closed set of errors.
 //!
 //! The same numbers appear in two places: in [`Status`](crate::Status) when no message was exchanged, and as the
-//! label of an answer when the called object (kernel or server) refuses. A call that fails has changed nothing.
+//! label of an answer when the called object (kernel or server) refuses. A call that fails has changed nothing, but for
+//! two that say so: `Again` has done part of the work, and a `reply_recv` that fails to receive has given its answer.
 
 macro_rules! errors {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
@@ -64,7 +65,7 @@ errors! {
     MissingTable = 12, "page table missing";
     /// More is left to do: repeat the call.
     Again = 13, "more to do, call again";
-    /// The deadline passed first.
+    /// The deadline passed first. A call may have reached the receiver by then.
     TimedOut = 14, "timed out";
     /// The wait was called off: the thread was suspended or the object it waited on is gone.
     Cancelled = 15, "cancelled";
@@ -81,6 +82,8 @@ errors! {
     NotRunnable = 20, "thread is not runnable";
     /// This machine has no such thing (I/O ports on RISC-V, say).
     Unsupported = 21, "not supported by this machine";
+    /// Nothing more can stem from this capability: it stems from another through 2^32 - 1 others.
+    TooDeep = 22, "capability derived through too many others";
 }
 
 impl Error {

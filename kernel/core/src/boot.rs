@@ -85,6 +85,8 @@ pub enum BootError {
     Devicetree,
     /// The machine has too little memory.
     TooLittleMemory,
+    /// Memory and devices lie in more runs than BootInfo can list.
+    TooManyRuns,
 }
 
 impl BootError {
@@ -104,6 +106,7 @@ impl BootError {
             BootError::PayloadArchive => "the boot archive lies outside the payload or over the root server",
             BootError::Devicetree => "the devicetree is misplaced or too large",
             BootError::TooLittleMemory => "too little memory to boot",
+            BootError::TooManyRuns => "memory and devices lie in more separate places than BootInfo can list",
         }
     }
 }
@@ -307,12 +310,15 @@ impl<M: Machine> Builder<'_, M> {
         let rest = Run { address: self.next, bytes: self.end - self.next };
         let memory = self.found.free.iter().map(|run| if run == chosen { rest } else { *run });
         let runs = memory.map(|run| (run, 0)).chain(self.found.devices.iter().map(|run| (*run, 1)));
-        let runs = runs.filter(|(run, _)| run.bytes >= PAGE_SIZE);
-        for ((slot, listed), (run, device)) in (slot::UNTYPED..).zip(&mut info.untyped).zip(runs) {
+        let mut runs = runs.filter(|(run, _)| run.bytes >= PAGE_SIZE);
+        for ((slot, listed), (run, device)) in (slot::UNTYPED..).zip(&mut info.untyped).zip(&mut runs) {
             *listed = UntypedRun { address: run.address, pages: run.bytes / PAGE_SIZE, device };
             self.set_slot(objects.table, slot, Kind::Untyped, listed.address, listed.pages)?.device =
                 u8::from(device == 1);
             info.untyped_count += 1;
+        }
+        if runs.next().is_some() {
+            return Err(BootError::TooManyRuns);
         }
         info.first_free_slot = u64::from(slot::UNTYPED) + info.untyped_count;
         let free = self.found.free.iter().map(|run| run.bytes).sum::<u64>() + header.bytes;
@@ -377,6 +383,7 @@ impl<M: Machine> Builder<'_, M> {
         record.ceiling = u8::MAX;
         record.deadline = FOREVER;
         self.visit.make_ready(thread)?;
+        self.visit.held.global()?.root_thread = thread;
         Ok(())
     }
 }

@@ -24,8 +24,8 @@ pub const HEIRS: usize = 64;
 pub const TABLE_SLOTS: u64 = 64;
 /// Threads woken by one call when an object ends.
 pub const WAKE_STEPS: usize = 16;
-/// Slots that a table can have at most.
-pub const MAX_TABLE_SLOTS: u64 = 1 << 16;
+/// Slots that a table can have at most: as many as fit into what one retype makes.
+pub const MAX_TABLE_SLOTS: u64 = RETYPE_PAGES * 64;
 /// Levels of page tables, at most (Sv57).
 pub const MAX_LEVELS: u8 = 5;
 /// A thread's turn among others of its priority, ns.

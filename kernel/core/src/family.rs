@@ -42,10 +42,11 @@ impl<M: Machine> Visit<'_, M> {
         match source.kind() {
             Kind::Empty => return Err(Error::EmptySlot),
             Kind::Untyped | Kind::Reply | Kind::PageTable => return Err(Error::NotCopyable),
-            // Its table is ending: a second capability would keep it, half emptied.
-            Kind::CapTable if source.badge != 0 => return Err(Error::Busy),
+            // A second capability would keep it, half emptied.
+            Kind::CapTable if ends(source) => return Err(Error::Busy),
             _ => {}
         }
+        may_derive(source)?;
         let keeps_badge = matches!(source.kind(), Kind::Endpoint | Kind::Notification);
         Ok(Slot {
             rights: source.rights().intersection(rights).0,
@@ -143,7 +144,7 @@ impl<M: Machine> Visit<'_, M> {
         Ok(())
     }
 
-    fn unlink(&mut self, at: SlotRef) -> Outcome {
+    pub(crate) fn unlink(&mut self, at: SlotRef) -> Outcome {
         let content = self.slot(at)?;
         self.raise_heirs(&content)?;
         if let Some(next) = content.next.some() {
@@ -161,6 +162,8 @@ impl<M: Machine> Visit<'_, M> {
         let slot = self.slot(at)?;
         let ended = match slot.kind() {
             Kind::Empty => return Ok(Progress::Done),
+            // The thread that uses it may run on for a while, and must not put anything into a table that ends.
+            Kind::CapTable if self.is_last(&slot)? && self.is_in_thread(at)? => return self.orphan_table(at, &slot),
             Kind::CapTable if self.is_last(&slot)? => self.empty_table(at, &slot)?,
             Kind::Thread if self.is_last(&slot)? => self.end_thread(&slot)?,
             _ => return self.delete_leaf(at, &slot),
@@ -238,7 +241,8 @@ impl<M: Machine> Visit<'_, M> {
     /// A table that ends loses its capabilities, a few at a time; `badge` counts the slots done.
     ///
     /// The table's own capability may lie in the table: it stays until the rest is gone. Meanwhile nothing more gets in:
-    /// `take_in` refuses, and a thread that uses the table would hold another capability to it.
+    /// `take_in` refuses, no thread uses the table (it would hold another capability to it), and the capability itself
+    /// stays where it is, so that who began goes on.
     fn empty_table(&mut self, own: SlotRef, table: &Slot) -> Outcome<Progress> {
         let mut deleted = 0;
         let mut cursor = table.badge;
@@ -270,8 +274,13 @@ impl<M: Machine> Visit<'_, M> {
         Ok(Progress::Done)
     }
 
-    /// The last capability to a table, inside an object that ends, moves into the table's own slot 0, which nobody can
-    /// name: it ends when the memory that it is made of is revoked. So tables that hold one another need no recursion.
+    fn is_in_thread(&mut self, at: SlotRef) -> Outcome<bool> {
+        Ok(self.held.store.record(at.address())?.kind() == Kind::Thread as u8)
+    }
+
+    /// The last capability to a table, in a thread or in an object that ends, moves into the table's own slot 0, which
+    /// nobody can name: it ends when the memory that it is made of is revoked. So tables that hold one another need no
+    /// recursion.
     fn orphan_table(&mut self, at: SlotRef, slot: &Slot) -> Outcome<Progress> {
         let zero = table_slot(slot, 0);
         if zero != at {
@@ -279,6 +288,16 @@ impl<M: Machine> Visit<'_, M> {
         }
         Ok(Progress::Done)
     }
+}
+
+/// Whether something more can stem from a capability: depths end somewhere.
+pub(crate) fn may_derive(parent: &Slot) -> Result<(), Error> {
+    if parent.depth == u32::MAX { Err(Error::TooDeep) } else { Ok(()) }
+}
+
+/// Whether a capability is to a table that ends.
+pub(crate) fn ends(slot: &Slot) -> bool {
+    slot.kind() == Kind::CapTable && slot.badge != 0
 }
 
 /// The slot with this index of the table that a CapTable capability names.

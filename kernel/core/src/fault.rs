@@ -24,7 +24,12 @@ impl<M: Machine> Visit<'_, M> {
         let me = self.me;
         self.charge(me)?;
         self.mine()?.current = Ref::NONE;
-        self.machine.console_write(b"anos: a thread without fault handler stops: ");
+        // Of any other thread, its creator can tell. Writing takes long, and holds all locks: nobody else may cause it.
+        if self.held.global()?.root_thread == thread { self.report(fault, pc) } else { Ok(()) }
+    }
+
+    fn report(&mut self, fault: Fault, pc: u64) -> Outcome {
+        self.machine.console_write(b"anos: the root server faulted: ");
         self.machine.console_write(fault.kind.text().as_bytes());
         self.machine.console_write(b" at ");
         self.write_hex(fault.address);

@@ -8,7 +8,7 @@ use anos_machine::{CoreId, Machine, Ref, Reset, Slot, SlotRef};
 
 use crate::bounds::MAX_INTERRUPTS;
 use crate::call::{Answer, Request};
-use crate::family::table_slot;
+use crate::family::{may_derive, table_slot};
 use crate::{Outcome, Progress, Visit};
 
 /// A set of interrupt lines.
@@ -65,16 +65,12 @@ impl<M: Machine> Visit<'_, M> {
         if line >= MAX_INTERRUPTS as u64 || level > 1 || active_low > 1 || !self.machine.interrupt_exists(number) {
             return Err(Error::InvalidArgument.into());
         }
+        may_derive(&request.target)?;
         let to = request.receive(self, 0)?;
         let global = self.held.global()?;
         if has_line(global.interrupts_taken, line) {
             return Err(Error::Busy.into());
         }
-        // An earlier owner may have left its notification.
-        if self.unbind(line)? == Progress::Again {
-            return Err(Error::Again.into());
-        }
-        let global = self.held.global()?;
         put_line(&mut global.interrupts_taken, line, true);
         put_line(&mut global.interrupts_level, line, level == 1);
         self.machine.interrupt_configure(number, level == 1, active_low == 1);
@@ -111,15 +107,26 @@ impl<M: Machine> Visit<'_, M> {
         self.unbind(request.target.object)?.answer()
     }
 
+    /// The line signals nobody any more. Not `delete`, which may have led here.
     fn unbind(&mut self, line: u64) -> Outcome<Progress> {
         self.machine.interrupt_mask(line_of(line)?);
         let at = self.line_slot(line)?;
-        self.delete_in_thread(at)
+        let slot = self.slot(at)?;
+        if slot.is_empty() {
+            return Ok(Progress::Done);
+        }
+        if self.is_last(&slot)? && self.end_notification(slot.object)? == Progress::Again {
+            return Ok(Progress::Again);
+        }
+        self.unlink(at)?;
+        Ok(Progress::Done)
     }
 
     /// The last capability to a line goes.
     pub(crate) fn end_interrupt(&mut self, line: u64) -> Outcome<Progress> {
-        self.machine.interrupt_mask(line_of(line)?);
+        if self.unbind(line)? == Progress::Again {
+            return Ok(Progress::Again);
+        }
         put_line(&mut self.held.global()?.interrupts_taken, line, false);
         Ok(Progress::Done)
     }
@@ -129,6 +136,7 @@ impl<M: Machine> Visit<'_, M> {
         if first > last || last > u64::from(u16::MAX) {
             return Err(Error::InvalidArgument.into());
         }
+        may_derive(&request.target)?;
         let to = request.receive(self, 0)?;
         let slot =
             Slot { kind: Kind::IoPort as u8, rights: Rights::ALL.0, object: first, extent: last, ..Slot::default() };
@@ -170,8 +178,7 @@ impl<M: Machine> Visit<'_, M> {
         let core = CoreId::new(request.target.object).ok_or(Error::InvalidArgument)?;
         self.charge(core)?;
         let state = self.held.core(core)?;
-        let ready = state.ready_bits.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
-        let (idle, switches) = (state.idle_time, state.counters.switches);
+        let (idle, ready, switches) = (state.idle_time, state.ready_count, state.counters.switches);
         Ok(Answer::words([request.target.object, idle, ready, switches, 0, 0, 0, 0]))
     }
 

@@ -185,7 +185,8 @@ impl<M: Machine> Visit<'_, M> {
         }
         match self.copy_of(&source, Rights::ALL) {
             Ok(copy) => self.derive(from, to, copy)?,
-            Err(_) => self.move_slot(from, to)?,
+            Err(Error::NotCopyable) => self.move_slot(from, to)?,
+            Err(_) => return Ok(0),
         }
         Ok(Status::CAPABILITY)
     }

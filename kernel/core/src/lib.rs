@@ -84,7 +84,7 @@ pub fn enter<M: Machine>(kernel: &Kernel, machine: &mut M, event: Event) -> Next
             Err(stop) => match stop.reason() {
                 Reason::Elsewhere(core) => cores.insert(core),
                 // Only a damaged queue of this very core leads here: rest rather than run something wrong.
-                Reason::Refused(_) => return Next::Idle,
+                Reason::Refused(_) => return visit.give_up(),
             },
         }
     }

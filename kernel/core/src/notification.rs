@@ -10,11 +10,14 @@ use crate::thread::Part;
 use crate::{Outcome, Visit};
 
 impl<M: Machine> Visit<'_, M> {
-    /// Signals these bits: a thread that waits gets them, else they stay.
+    /// Signals these bits: a thread that waits gets them, else they stay. No bits are no signal, whoever waits.
     pub(crate) fn signal(&mut self, at: Ref<Notification>, bits: u64) -> Outcome {
         let record = self.held.store.get(at)?;
         record.bits |= bits;
         let (bits, waiter, bound) = (record.bits, record.queue.head, record.bound);
+        if bits == 0 {
+            return Ok(());
+        }
         if let Some(thread) = waiter.some() {
             return self.hand_over(at, thread, bits);
         }

@@ -92,6 +92,8 @@ impl<M: Machine> Visit<'_, M> {
         let record = self.held.store.get(thread)?;
         record.queued = 1;
         let priority = record.priority;
+        let state = self.held.core(core)?;
+        state.ready_count = state.ready_count.wrapping_add(1);
         self.with_ready(core, priority, |store, queue| {
             if front { push_front(store, queue, thread) } else { push_back(store, queue, thread) }
         })
@@ -102,6 +104,8 @@ impl<M: Machine> Visit<'_, M> {
         let record = self.held.store.get(thread)?;
         record.queued = 0;
         let priority = record.priority;
+        let state = self.held.core(core)?;
+        state.ready_count = state.ready_count.wrapping_sub(1);
         self.with_ready(core, priority, |store, queue| remove(store, queue, thread))
     }
 
@@ -343,6 +347,16 @@ impl<M: Machine> Visit<'_, M> {
     fn idle(&mut self) -> Outcome<Next> {
         self.load(0)?;
         Ok(Next::Idle)
+    }
+
+    /// Something that can't be has happened on this core: its thread doesn't run on, whatever it was.
+    pub(crate) fn give_up(&mut self) -> Next {
+        if let Ok(core) = self.mine() {
+            core.current = Ref::NONE;
+        }
+        // The kernel's own root can always be loaded.
+        let _ = self.load(0);
+        Next::Idle
     }
 
     /// Loads an address space on this core, or none, unless it is already.

@@ -15,6 +15,8 @@ pub struct CoreState {
     pub ready: [Queue; PRIORITIES],
     /// One bit for each queue that isn't empty.
     pub ready_bits: [u64; PRIORITIES / 64],
+    /// How many threads stand in these queues.
+    pub ready_count: u64,
     /// Threads that wait with a deadline: see `deadline.rs`.
     pub timers: Timers,
     /// When the current thread's turn ends, ns.
@@ -67,6 +69,7 @@ impl Fresh for CoreState {
         loaded: 0,
         ready: [Queue { head: Ref::NONE, tail: Ref::NONE }; PRIORITIES],
         ready_bits: [0; PRIORITIES / 64],
+        ready_count: 0,
         timers: Timers { last: 0, heads: [Ref::NONE; TIMER_BUCKETS], bits: 0, draining: 0 },
         turn_end: 0,
         turn_over: false,
@@ -84,6 +87,8 @@ impl Fresh for CoreState {
 pub struct Global {
     /// The id of the last address space made.
     pub last_space: u64,
+    /// The root server's first thread.
+    pub root_thread: Ref<Thread>,
     /// Physical address of the kernel's own capability table: slot n holds the Notification that line n signals.
     pub interrupt_table: u64,
     /// One bit for each line with an Interrupt capability.
@@ -99,6 +104,7 @@ pub struct Global {
 impl Fresh for Global {
     const FRESH: Self = Global {
         last_space: 0,
+        root_thread: Ref::NONE,
         interrupt_table: 0,
         interrupts_taken: [0; MAX_INTERRUPTS / 64],
         interrupts_level: [0; MAX_INTERRUPTS / 64],

@@ -4,7 +4,7 @@ use anos_abi::{Error, Kind, Rights};
 use anos_machine::{Machine, Slot, SlotRef, Thread};
 
 use crate::call::{Answer, Request};
-use crate::family::table_slot;
+use crate::family::{ends, table_slot};
 use crate::thread::Part;
 use crate::{Outcome, Progress, Visit};
 
@@ -28,7 +28,7 @@ impl<M: Machine> Visit<'_, M> {
 
     /// The empty slot with this number of a table that isn't ending.
     fn take_in(&mut self, table: &Slot, index: u64) -> Outcome<SlotRef> {
-        if table.badge != 0 {
+        if ends(table) {
             return Err(Error::Busy.into());
         }
         let at = self.slot_of(table, index)?;
@@ -51,7 +51,10 @@ impl<M: Machine> Visit<'_, M> {
 
     pub(crate) fn table_move(&mut self, request: &Request) -> Outcome<Answer> {
         let to = self.take_in(&request.target, request.words[0])?;
-        let (from, _) = request.passed(self)?;
+        let (from, slot) = request.passed(self)?;
+        if ends(&slot) {
+            return Err(Error::Busy.into());
+        }
         self.move_slot(from, to)?;
         Ok(Answer::OK)
     }

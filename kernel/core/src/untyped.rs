@@ -9,6 +9,7 @@ use anos_machine::{Machine, Ref, Slot, SlotRef};
 
 use crate::bounds::{CLEAR_PAGES, MAX_TABLE_SLOTS, RETYPE_COUNT, RETYPE_PAGES};
 use crate::call::{Answer, Request};
+use crate::family::may_derive;
 use crate::{Outcome, Progress, Visit};
 
 /// 512 pages: what one large page maps.
@@ -88,6 +89,7 @@ impl<M: Machine> Visit<'_, M> {
 
     /// Checks a retype's arguments and finds where the objects go. Changes nothing.
     fn plan(&mut self, untyped: &Slot, words: &[u64; 8]) -> Outcome<Plan> {
+        may_derive(untyped)?;
         let [kind, size, count, position, ..] = *words;
         let kind = Kind::try_from(kind)?;
         let device = untyped.device != 0;

@@ -212,6 +212,8 @@ pub struct Thread {
     pub queued: u8,
     /// Sending: 1 if it waits for an answer afterwards (call or fault), 2 if it carries a fault.
     pub sending: u8,
+    /// Unused.
+    pub reserved: u8,
     /// Its bucket in its core's deadlines, plus one; 0: none.
     pub bucket: u8,
     /// What is left of its turn, ns, if it was interrupted in it by a more urgent thread; else 0.

@@ -205,7 +205,6 @@ impl Store {
     }
 
     /// The record of the page at this physical address.
-    #[inline]
     pub fn record(&self, address: u64) -> Result<&PageRecord, Stop> {
         let index = self.index(address).ok_or(Stop::STALE)?;
         // SAFETY: `index` is below `pages`, so it lies within the array that `Memory::new` was promised.

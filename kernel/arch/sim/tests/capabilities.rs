@@ -2,9 +2,9 @@
 
 use anos_abi::boot::slot;
 use anos_abi::object::Method;
-use anos_abi::{Error, Kind, Rights};
-use anos_machine::CoreId;
-use anos_sim::Sim;
+use anos_abi::{Error, Kind, Rights, SystemCall};
+use anos_machine::{CoreId, Ref, Slot};
+use anos_sim::{Message, Sim, core_id};
 
 const BOOT: CoreId = CoreId::BOOT;
 const TABLE: u32 = slot::CAP_TABLE;
@@ -269,6 +269,105 @@ fn a_table_that_is_ending_takes_nothing_more_in() {
     assert_eq!(result, Err(Error::Busy), "nor a thread");
     sim.delete(table);
     sim.check();
+}
+
+/// A thread and the table that it alone uses, both made from `home`; the thread can't be named by others for long.
+fn thread_with_table_of_its_own(sim: &mut Sim, home: u32) -> (u32, u32) {
+    let thread = sim.make_from(home, Kind::Thread, 0, 1);
+    let table = sim.make_from(home, Kind::CapTable, 256, 1);
+    sim.ok(thread, Method::ThreadSetTable, &[], table);
+    sim.ok(thread, Method::ThreadSetSpace, &[], slot::ADDRESS_SPACE);
+    sim.ok(thread, Method::ThreadSetPriority, &[5, 5], 0);
+    sim.ok(thread, Method::ThreadSetCore, &[], slot::SCHED_CONTROL + 1);
+    (thread, table)
+}
+
+#[test]
+fn a_thread_puts_nothing_into_its_table_while_that_ends() {
+    let mut sim = Sim::boot(2);
+    let home = sim.make(Kind::Untyped, 16);
+    let memory = sim.make(Kind::Untyped, 4);
+    let (thread, table) = thread_with_table_of_its_own(&mut sim, home);
+    let endpoint = sim.make(Kind::Endpoint, 0);
+    for place in 1..100 {
+        sim.ok(table, Method::CapTableCopy, &[place, 15], endpoint);
+    }
+    sim.ok(table, Method::CapTableMove, &[200], memory);
+    sim.ok(thread, Method::ThreadStart, &[0x40_0000, 0x3f_0000_0000], 0);
+    sim.settle();
+    // The table's capability goes, and the thread's own, the last one to the table, is next; the thread lives.
+    assert_eq!(call(&mut sim, Method::CapTableRevoke, &[home.into()], 0), Err(Error::Again));
+    let words = [Kind::Frame as u64, 1, 1, 0];
+    let answer = sim.call(core_id(1), 200, Method::UntypedRetype, &words, 0, 1);
+    assert_eq!(answer.status.result(), Err(Error::InvalidSlot), "the thread has no table any more");
+    sim.check();
+    sim.revoke(home);
+    sim.make_from(home, Kind::Endpoint, 0, 64);
+    sim.make_from(home, Kind::CapTable, 256, 1);
+    sim.check();
+}
+
+#[test]
+fn a_table_that_holds_the_only_capability_to_its_thread_ends_with_it() {
+    let mut sim = Sim::boot(2);
+    let home = sim.make(Kind::Untyped, 16);
+    let (thread, table) = thread_with_table_of_its_own(&mut sim, home);
+    sim.ok(thread, Method::ThreadStart, &[0x40_0000, 0x3f_0000_0000], 0);
+    sim.ok(table, Method::CapTableMove, &[7], thread);
+    sim.ok(table, Method::CapTableMove, &[8], table);
+    sim.settle();
+    sim.check();
+    sim.revoke(home);
+    assert_eq!(sim.ok(home, Method::UntypedInfo, &[], 0)[2], 0);
+    assert_eq!(sim.thread(core_id(1)), None);
+}
+
+#[test]
+fn a_table_that_is_ending_stays_where_it_is() {
+    let mut sim = Sim::boot(2);
+    let table = sim.make(Kind::CapTable, 256);
+    let endpoint = sim.make(Kind::Endpoint, 0);
+    for place in 1..=200 {
+        sim.ok(table, Method::CapTableCopy, &[place, 15], endpoint);
+    }
+    let receiver = sim.spawn(1, 5);
+    let free = sim.slot();
+    sim.run(receiver, SystemCall::Recv, endpoint, &Message::new(0).receive(free));
+    assert_eq!(call(&mut sim, Method::CapTableDelete, &[table.into()], 0), Err(Error::Again));
+    assert_eq!(call(&mut sim, Method::CapTableMove, &[free.into()], table), Err(Error::Busy));
+    sim.system_call(BOOT, SystemCall::Send, endpoint, &Message::new(9).pass(table));
+    sim.settle();
+    let answer = sim.answer_of(receiver);
+    assert_eq!((answer.label, answer.status.has_capability()), (9, false), "a message doesn't take it along either");
+    assert!(sim.look(free).is_empty());
+    sim.delete(table);
+    assert!(sim.look(table).is_empty());
+    sim.check();
+}
+
+#[test]
+fn nothing_stems_from_a_capability_at_the_greatest_depth() {
+    let mut sim = Sim::boot(1);
+    let untyped = sim.make(Kind::Untyped, 8);
+    let endpoint = sim.make(Kind::Endpoint, 0);
+    let table = sim.root_table();
+    for at in [untyped, endpoint, slot::INTERRUPT_CONTROL, slot::IO_PORT_CONTROL] {
+        sim.with_store(|store| {
+            store.get::<Slot>(Ref::at(table + u64::from(at) * 64)).expect("a slot").depth = u32::MAX
+        });
+    }
+    let free = sim.slot();
+    let mut refused = |at, method, words: &[u64], pass| {
+        let result = sim.call(BOOT, at, method, words, pass, free).result();
+        assert_eq!(result, Err(Error::TooDeep), "{method:?}");
+        assert!(sim.look(free).is_empty());
+    };
+    refused(untyped, Method::UntypedRetype, &[Kind::Frame as u64, 1, 1, 0], 0);
+    refused(TABLE, Method::CapTableCopy, &[free.into(), 15], endpoint);
+    refused(TABLE, Method::CapTableMint, &[free.into(), 15, 3], endpoint);
+    refused(slot::INTERRUPT_CONTROL, Method::InterruptControlGet, &[3, 0, 0], 0);
+    refused(slot::IO_PORT_CONTROL, Method::IoPortControlGet, &[3, 3], 0);
+    sim.ok(TABLE, Method::CapTableMove, &[free.into()], endpoint);
 }
 
 #[test]

@@ -389,7 +389,7 @@ fn a_space_can_not_end_while_a_core_has_it_loaded() {
 }
 
 #[test]
-fn a_thousand_processes_come_and_go_in_the_same_memory() {
+fn two_hundred_processes_come_and_go_in_the_same_memory() {
     let mut sim = Sim::boot(2);
     let part = sim.make(Kind::Untyped, 40);
     for round in 0..200_u64 {

@@ -3,7 +3,7 @@
 use anos_abi::boot::slot;
 use anos_abi::fault::FaultKind;
 use anos_abi::object::{Method, ThreadState};
-use anos_abi::syscall::{FOREVER, POLL};
+use anos_abi::syscall::POLL;
 use anos_abi::{Error, Kind, SystemCall};
 use anos_machine::{CoreId, Event, Next, Reset};
 use anos_sim::{Config, Message, Payload, Program, Sim, core_id};
@@ -13,14 +13,6 @@ const TURN: u64 = anos_core::bounds::TURN_NS;
 
 fn message() -> Message {
     Message::new(0)
-}
-
-/// The root server sleeps on a Notification that nobody signals, so that others on its core run.
-fn sleep(sim: &mut Sim, until: u64) -> u32 {
-    let notification = sim.make(Kind::Notification, 0);
-    sim.system_call(BOOT, SystemCall::Recv, notification, &message().deadline(until));
-    sim.check();
-    notification
 }
 
 fn runs(sim: &Sim, core: u64, program: Program) -> bool {
@@ -73,12 +65,14 @@ fn the_most_urgent_thread_runs() {
     let low = sim.spawn(0, 10);
     let high = sim.spawn(0, 20);
     assert!(!runs(&sim, 0, low) && !runs(&sim, 0, high), "the root server is more urgent than both");
-    let notification = sleep(&mut sim, FOREVER);
+    let notification = sim.make(Kind::Notification, 0);
+    let badged = sim.mint(notification, 1);
+    sim.system_call(BOOT, SystemCall::Recv, notification, &message());
     assert!(runs(&sim, 0, high));
     sim.system_call(BOOT, SystemCall::Recv, notification, &message());
     assert!(runs(&sim, 0, low));
     // A signal goes to who waited first; being more urgent, it runs at once.
-    sim.system_call(BOOT, SystemCall::Send, notification, &message());
+    sim.system_call(BOOT, SystemCall::Send, badged, &message());
     assert_eq!(sim.thread(BOOT), Some(sim.root().thread));
     sim.check();
 }
@@ -341,6 +335,8 @@ fn a_line_has_one_owner_and_the_next_owner_starts_afresh() {
     // The driver dies, its Notification does not: the next one must neither be refused nor signal the old one.
     sim.delete(first);
     assert!(!sim.board.lines[5].unmasked);
+    sim.delete(old);
+    sim.check();
     assert_eq!(get(&mut sim, 5, second), Ok(()));
     sim.check();
     let new = sim.mint(notification, 2);
@@ -437,7 +433,54 @@ fn cpu_time_goes_to_who_used_it() {
     sim.ok(other.slot, Method::ThreadSuspend, &[], 0);
     sim.pass(70);
     let info = sim.ok(slot::SCHED_CONTROL + 1, Method::SchedControlInfo, &[], 0);
-    assert_eq!((info[0], info[1]), (1, 70));
+    assert_eq!((info[0], info[1], info[2]), (1, 70, 0));
+}
+
+#[test]
+fn a_core_tells_how_many_threads_wait_for_it() {
+    let mut sim = Sim::boot(2);
+    let programs = [10, 9, 9, 9, 3].map(|priority| sim.spawn(1, priority));
+    let ready = |sim: &mut Sim| sim.ok(slot::SCHED_CONTROL + 1, Method::SchedControlInfo, &[], 0)[2];
+    assert_eq!(ready(&mut sim), 4, "the one that runs doesn't wait");
+    sim.ok(programs[2].slot, Method::ThreadSuspend, &[], 0);
+    assert_eq!(ready(&mut sim), 3);
+    sim.ok(programs[0].slot, Method::ThreadSetPriority, &[1, 1], 0);
+    assert_eq!(ready(&mut sim), 3);
+}
+
+#[test]
+fn an_interrupt_that_is_deleted_keeps_no_notification_alive() {
+    let mut sim = Sim::boot(2);
+    let waiter = sim.spawn(1, 10);
+    let line = sim.slot();
+    sim.call(BOOT, slot::INTERRUPT_CONTROL, Method::InterruptControlGet, &[5, 0], 0, line).result().expect("a line");
+    let notification = sim.make(Kind::Notification, 0);
+    sim.ok(line, Method::InterruptBind, &[], notification);
+    sim.run(waiter, SystemCall::Recv, notification, &message());
+    sim.delete(line);
+    sim.delete(notification);
+    assert_eq!(sim.answer_of(waiter).status.result(), Err(Error::Cancelled), "nobody can signal it any more");
+}
+
+#[test]
+fn a_signal_without_bits_is_none() {
+    let mut sim = Sim::boot(2);
+    let waiter = sim.spawn(1, 10);
+    let notification = sim.make(Kind::Notification, 0);
+    sim.run(waiter, SystemCall::Recv, notification, &message());
+    sim.system_call(BOOT, SystemCall::Send, notification, &message());
+    sim.settle();
+    assert_eq!(sim.state(waiter), ThreadState::Receiving);
+}
+
+#[test]
+fn a_thread_started_again_has_none_of_its_old_floating_point_registers() {
+    let mut sim = Sim::boot(2);
+    let program = sim.spawn(1, 10);
+    sim.ok(program.slot, Method::ThreadSuspend, &[], 0);
+    sim.with_store(|store| store.get(program.thread).expect("a thread").fpu = [7; 576]);
+    sim.ok(program.slot, Method::ThreadStart, &[0x40_0000, 0x3f_0000_0000], 0);
+    assert!(sim.with_store(|store| store.get(program.thread).expect("a thread").fpu == [0; 576]));
 }
 
 #[test]

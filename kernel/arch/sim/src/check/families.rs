@@ -1,7 +1,10 @@
 //! Rules for capabilities: what may stem from what, and which memory belongs to whom.
 
+use std::collections::BTreeMap;
+
 use anos_abi::{Kind, PAGE_SIZE, Rights};
-use anos_machine::Slot;
+use anos_core::bounds::MAX_INTERRUPTS;
+use anos_machine::{CoreSet, Slot};
 
 use super::{Broken, World, rule};
 use crate::memory::index;
@@ -20,8 +23,54 @@ pub fn check(sim: &Sim, world: &World) -> Result<(), Broken> {
         let fine = may_stem(above, slot);
         rule!(fine, "{at:#x} {slot:x?}\nmust not stem from {parent:#x} {above:x?}");
     }
+    held(sim, world)?;
+    interrupts(sim, world)?;
     neighbours(world)?;
     apart(world)
+}
+
+/// Every capability lies in something that a capability leads to: a table or thread, or the kernel's own table. And a
+/// table's slot 0, which nobody can name, holds nothing but the table's own.
+fn held(sim: &Sim, world: &World) -> Result<(), Broken> {
+    let containers: BTreeMap<u64, u64> = world
+        .slots
+        .values()
+        .filter(|slot| matches!(slot.kind(), Kind::CapTable | Kind::Thread))
+        .map(|slot| (slot.object, bytes(slot)))
+        .collect();
+    let own = interrupt_table(sim);
+    for (&at, slot) in &world.slots {
+        let (start, size) = containers.range(..=at).next_back().map_or((0, 0), |(start, size)| (*start, *size));
+        let known = at < start + size || (own..own + (MAX_INTERRUPTS * 64) as u64).contains(&at);
+        rule!(known, "{at:#x} {slot:x?} lies where no capability leads");
+        let nameless = at == start && world.kind_of(at) == Some(Kind::CapTable) && at != own;
+        let fine = !nameless || slot.kind() == Kind::CapTable && slot.object == at;
+        rule!(fine, "{at:#x} {slot:x?} lies in a table's slot 0");
+    }
+    Ok(())
+}
+
+fn interrupt_table(sim: &Sim) -> u64 {
+    let mut held = sim.kernel.hold(CoreSet::ALL, || unreachable!("one thread plays all cores"));
+    held.global().expect("all locks are held").interrupt_table
+}
+
+/// A line is taken exactly if there is an Interrupt, and signals a Notification only then.
+fn interrupts(sim: &Sim, world: &World) -> Result<(), Broken> {
+    let taken = {
+        let mut held = sim.kernel.hold(CoreSet::ALL, || unreachable!("one thread plays all cores"));
+        held.global().expect("all locks are held").interrupts_taken
+    };
+    let table = interrupt_table(sim);
+    for line in 0..MAX_INTERRUPTS as u64 {
+        let is_taken = taken[index(line / 64)] >> (line % 64) & 1 == 1;
+        let exists = world.has_capability(Kind::Interrupt, line);
+        rule!(is_taken == exists, "line {line}: taken is {is_taken}, an Interrupt exists is {exists}");
+        let bound = world.slots.get(&(table + line * 64));
+        let fine = bound.is_none_or(|slot| exists && slot.kind() == Kind::Notification);
+        rule!(fine, "line {line} signals {bound:x?}");
+    }
+    Ok(())
 }
 
 /// The bytes of memory that an object occupies; none for kinds that are no memory.

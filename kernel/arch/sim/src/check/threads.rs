@@ -63,6 +63,8 @@ fn ready(world: &World, core: u64, state: &CoreState, standing: &mut BTreeSet<u6
             standing.insert(thread);
         }
     }
+    let stand = standing.iter().filter(|at| u64::from(world.threads[at].core) == core).count();
+    rule!(state.ready_count == stand as u64, "core {core} counts {} ready threads of {stand}", state.ready_count);
     if let Some(current) = state.current.some() {
         let record = world.threads.get(&current.address());
         rule!(
