@@ -59,7 +59,7 @@ pub const COMMANDS: &[(&str, &str, &str)] = &[
     ("run", "PROGRAM [ARGUMENT...] [&]", "starts a program; with '&' in the background"),
     ("kill", "PID", "ends a process (Ctrl-C ends the one in the foreground)"),
     ("programs", "", "lists the programs (also: ls)"),
-    ("uptime", "", "says how long the system runs"),
+    ("uptime", "", "says how long the system has been running"),
     ("cores", "", "says what the cores do"),
     ("counters", "", "shows the kernel's counters"),
     ("echo", "[TEXT...]", "prints its arguments"),
