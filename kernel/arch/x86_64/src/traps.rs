@@ -115,7 +115,7 @@ global_asm!(
     "pop rdi",              // vector
     "pop rsi",              // error code
     "pop [rax + {pc}]",
-    "add rsp, 8",           // code selector: always the same
+    "add rsp, 8",           // code selector: there is only one (see `percore`)
     "pop [rax + {other}]",  // flags
     "pop [rax + {sp}]",
     "add rsp, 8",           // stack selector
