@@ -115,7 +115,8 @@ fn command_line(address: u64, buffer: &mut [u8; COMMAND_LINE]) -> &[u8] {
     buffer.get(..length).unwrap_or(&[])
 }
 
-/// Finds out what of physical memory is what.
+/// Finds out what of physical memory is what. Not inlined, so that its lists don't stay on the stack.
+#[inline(never)]
 fn survey(info: &StartInfo, platform: &Platform) -> Physical {
     let ram = info.ram.to_pages();
     let image = tables::image();

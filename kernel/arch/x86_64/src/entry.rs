@@ -176,9 +176,12 @@ global_asm!(
     "early_level3: .skip 4096",
     "early_level3_high: .skip 4096",
     "early_level2: .skip 4 * 4096",
+    // The boot core's stack until the root server runs; the page below it is not mapped in the final tables.
+    ".global early_stack_guard",
     ".global early_stack",
     ".global early_stack_top",
-    "early_stack: .skip 16384",
+    "early_stack_guard: .skip 4096",
+    "early_stack: .skip 32768",
     "early_stack_top:",
     ".text",
     image = const IMAGE,

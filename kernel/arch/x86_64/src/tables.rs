@@ -30,6 +30,8 @@ unsafe extern "C" {
     static __rodata_end: u8;
     static __data_start: u8;
     static __kernel_end: u8;
+    static early_stack_guard: u8;
+    static early_stack: u8;
 }
 
 /// The kernel's image: physical addresses of its first byte and of the first one behind it, bss included.
@@ -127,10 +129,12 @@ impl<'a> Tables<'a> {
         let text = &raw const __text_start as u64;
         let rodata = &raw const __rodata_start as u64;
         let data = &raw const __data_start as u64;
+        // Between the two parts of the data lies the guard page of the boot core's first stack.
         let parts = [
             (text, &raw const __text_end as u64, 0),
             (rodata, &raw const __rodata_end as u64, NO_EXECUTE),
-            (data, &raw const __kernel_end as u64, NO_EXECUTE | WRITE),
+            (data, &raw const early_stack_guard as u64, NO_EXECUTE | WRITE),
+            (&raw const early_stack as u64, &raw const __kernel_end as u64, NO_EXECUTE | WRITE),
         ];
         for (start, end, flags) in parts {
             self.map(start, Run { address: start - IMAGE, bytes: end - start }, flags)?;
