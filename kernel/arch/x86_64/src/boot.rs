@@ -218,7 +218,7 @@ fn start_cores(platform: &Platform, controllers: &Controllers) {
     unsafe { ioapic::set_wiring(ioapics, platform.isa, id) };
     // SAFETY: the boot core is alone.
     if !unsafe { time::start() } {
-        report::boot_failed("no timer to measure the processor's clock with");
+        report::boot_failed("no timer to measure the processor's clock with, or no time to do it in");
     }
     smp::copy_trampoline();
     let others = platform.cores().iter().copied().filter(|&other| other != id);
