@@ -85,14 +85,18 @@ pub fn set_timer(core: &CoreData, deadline: u64) {
 /// Sets the timer itself, in passing (see [`set_timer`]).
 pub fn arm(deadline: u64) {
     let clock = CLOCK.get();
-    if apic::tsc_deadline() {
-        let ticks = multiply(deadline, clock.ticks_per_ns).saturating_add(clock.start).saturating_add(1);
-        apic::set_tsc_deadline(if deadline == u64::MAX { 0 } else { ticks });
-    } else if deadline == u64::MAX {
-        apic::set_countdown(0);
-    } else {
-        let ticks = multiply(deadline.saturating_sub(now()), clock.countdown_per_ns).saturating_add(1);
+    let per_ns = if apic::tsc_deadline() { clock.ticks_per_ns } else { clock.countdown_per_ns };
+    // From now on, not since the start: what the factor's last bit is worth grows with the time it is applied to.
+    let ticks = match deadline {
+        u64::MAX => 0,
+        _ => multiply(deadline.saturating_sub(now()), per_ns).saturating_add(1),
+    };
+    if !apic::tsc_deadline() {
         apic::set_countdown(u32::try_from(ticks).unwrap_or(u32::MAX));
+    } else if ticks == 0 {
+        apic::set_tsc_deadline(0);
+    } else {
+        apic::set_tsc_deadline(cpu::tsc().saturating_add(ticks));
     }
 }
 
