@@ -33,8 +33,9 @@ const USER_FLAGS: u64 = 0x0025_0dd5;
 const FLAGS: u64 = 0x202;
 const INTERRUPT_FLAG: u64 = 1 << 9;
 
-/// In [`Thread::machine`]'s second word: a core has run this thread. A record that is made anew at the same place is
-/// thus another thread.
+/// In [`Thread::machine`]'s second word: a core has run this thread. From bit 8 on: which one did last. A record that is
+/// made anew at the same place is thus another thread, and what a core has of a thread counts only if no other core has
+/// run it since.
 const LOADED: u64 = 1;
 
 /// What a trap in kernel mode pushes.
@@ -450,8 +451,9 @@ fn resume(core: &CoreData, thread: *mut Thread) -> *mut Registers {
     // SAFETY: a thread that the kernel's core chose for this core: mapped, and written by this core alone until it
     // says again that it is in the kernel.
     let state = unsafe { &mut (*thread).machine };
-    if core.thread.get() != thread || state[1] & LOADED == 0 {
-        state[1] |= LOADED;
+    let loaded = LOADED | (core.id.index() as u64) << 8;
+    if core.thread.get() != thread || state[1] != loaded {
+        state[1] = loaded;
         fpu::release(core);
         core.thread.set(thread);
         clear_selectors();
