@@ -425,6 +425,9 @@ extern "C" fn kernel_trap(frame: &mut Frame) {
 fn run(core: &CoreData, mut event: Event) -> *mut Registers {
     loop {
         core.rounds.set(0);
+        if event == Event::SystemCall {
+            fpu::forget(core);
+        }
         match anos_core::enter(&KERNEL, &mut Processor(core), event) {
             Next::Run(thread) => return resume(core, (WINDOW + thread.address()) as *mut Thread),
             Next::Idle => event = idle(core),
@@ -458,8 +461,6 @@ fn resume(core: &CoreData, thread: *mut Thread) -> *mut Registers {
         core.thread.set(thread);
         clear_selectors();
         core.thread_pointer.set(u64::MAX);
-    } else if state[0] == 0 {
-        fpu::release(core);
     }
     // SAFETY: as above; another part of the record.
     let registers = unsafe { &mut (*thread).registers };
