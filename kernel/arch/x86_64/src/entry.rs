@@ -107,6 +107,8 @@ global_asm!(
     "movabsq $long_mode_high, %rax",
     "jmpq *%rax",
     "long_mode_high:",
+    // By its virtual address, since the low half will be gone: every exception reads a descriptor from it.
+    "lgdt early_gdt_pointer_high(%rip)",
     "xorl %eax, %eax",
     "movl %eax, %ds",
     "movl %eax, %es",
@@ -167,6 +169,9 @@ global_asm!(
     "early_gdt_pointer:",
     ".word 31",
     ".long early_gdt - {image}",
+    "early_gdt_pointer_high:",
+    ".word 31",
+    ".quad early_gdt",
     "no_long_mode_text:",
     ".asciz \"anos: this processor has no 64-bit mode, or can't protect memory from execution\\r\\n\"",
     ".section .bss.boot, \"aw\", @nobits",
