@@ -221,8 +221,9 @@ fn start_cores(platform: &Platform, controllers: &Controllers) {
         report::boot_failed("no timer to measure the processor's clock with, or no time to do it in");
     }
     smp::copy_trampoline();
-    let others = platform.cores().iter().copied().filter(|&other| other != id);
     let listed = platform.cores().len() as u64;
+    // There are stacks for as many cores as are listed, also if this one isn't among them.
+    let others = platform.cores().iter().copied().filter(|&other| other != id).take(platform.cores().len() - 1);
     let running = smp::start_others(others);
     if running < listed {
         console::text("anos: cores that did not start: ");
