@@ -121,7 +121,8 @@ global_asm!(
     "pop [rax + {sp}]",
     "add rsp, 8",           // stack selector
     "mov rdx, rsp",         // the core's data
-    // Clears what the user may have set: direction, alignment check (it would lift SMAP), trap.
+    // Clears what the user may have set and the gate has not cleared: direction, and alignment check (it would lift
+    // SMAP).
     "push 2",
     "popfq",
     "xor ebp, ebp",
@@ -477,7 +478,8 @@ fn resume(core: &CoreData, thread: *mut Thread) -> *mut Registers {
     core::ptr::from_mut(registers)
 }
 
-/// No selector of the last thread is left. Clears the user's bases of `fs` and `gs` with them.
+/// No selector of the last thread is left. What that does to the base of `fs` depends on the processor, but [`resume`]
+/// sets it next; that of `gs` is 0 in any case, as in every segment that a program can load.
 fn clear_selectors() {
     // SAFETY: the kernel uses none of these registers, and 64-bit code in user mode needs none loaded.
     unsafe {
