@@ -115,7 +115,8 @@ fn command_line(address: u64, buffer: &mut [u8; COMMAND_LINE]) -> &[u8] {
     buffer.get(..length).unwrap_or(&[])
 }
 
-/// Finds out what of physical memory is what.
+/// Finds out what of physical memory is what. Not inlined, so that its lists don't stay on the stack.
+#[inline(never)]
 fn survey(info: &StartInfo, platform: &Platform) -> Physical {
     let ram = info.ram.to_pages();
     let image = tables::image();
@@ -217,11 +218,12 @@ fn start_cores(platform: &Platform, controllers: &Controllers) {
     unsafe { ioapic::set_wiring(ioapics, platform.isa, id) };
     // SAFETY: the boot core is alone.
     if !unsafe { time::start() } {
-        report::boot_failed("no timer to measure the processor's clock with");
+        report::boot_failed("no timer to measure the processor's clock with, or no time to do it in");
     }
     smp::copy_trampoline();
-    let others = platform.cores().iter().copied().filter(|&other| other != id);
     let listed = platform.cores().len() as u64;
+    // There are stacks for as many cores as are listed, also if this one isn't among them.
+    let others = platform.cores().iter().copied().filter(|&other| other != id).take(platform.cores().len() - 1);
     let running = smp::start_others(others);
     if running < listed {
         console::text("anos: cores that did not start: ");

@@ -77,6 +77,8 @@ impl Msr {
     pub const STAR: Msr = Msr(0xc000_0081);
     /// IA32_LSTAR: where `syscall` goes.
     pub const LSTAR: Msr = Msr(0xc000_0082);
+    /// IA32_CSTAR: where `syscall` goes from 32-bit code, on AMD's processors.
+    pub const CSTAR: Msr = Msr(0xc000_0083);
     /// IA32_FMASK: flags that `syscall` clears.
     pub const FMASK: Msr = Msr(0xc000_0084);
     /// IA32_FS_BASE.

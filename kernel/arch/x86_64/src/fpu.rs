@@ -3,6 +3,7 @@
 
 use core::arch::asm;
 
+use anos_machine::records::FPU_BYTES;
 use anos_machine::{Registers, Thread};
 
 use crate::cpu;
@@ -14,8 +15,9 @@ const TASK_SWITCHED: u64 = 1 << 3;
 const NUMERIC_ERROR: u64 = 1 << 5;
 const EMULATION: u64 = 1 << 2;
 
-/// In [`Thread::machine`]'s first word: this thread has used floating point.
-const USED: u64 = 1;
+/// In [`Thread::machine`]'s first word: the record holds the thread's state, as a trap saved it, and what the FPU may hold
+/// is no older. Else the thread starts from the defaults, once the FPU has been another's.
+const SAVED: u64 = 1;
 
 /// Floating-point instructions trap from now on.
 pub fn turn_off() {
@@ -34,10 +36,22 @@ pub fn release(core: &CoreData) {
 /// Saves the running thread's state, if it is in the FPU, and leaves it there.
 pub fn save(core: &CoreData) {
     if core.fpu.get() {
-        let area = area(core.thread.get());
+        let thread = core.thread.get();
+        let area = area(thread);
         // SAFETY: the record of the running thread, which only this core writes until it says that it is in the
         // kernel; the area is 16-byte aligned and large enough (512 bytes of 576).
         unsafe { asm!("fxsave64 [{}]", in(reg) area, options(nostack, preserves_flags)) };
+        // SAFETY: as above.
+        unsafe { (*thread).machine[0] = SAVED };
+    }
+}
+
+/// The running thread makes a system call, across which floating-point registers need not survive: so nothing is saved.
+/// But what an earlier trap saved must not come back in place of what is in the FPU now.
+pub fn forget(core: &CoreData) {
+    if core.fpu.get() {
+        // SAFETY: as in `save`.
+        unsafe { (*core.thread.get()).machine[0] = 0 };
     }
 }
 
@@ -46,11 +60,12 @@ pub fn load(core: &CoreData) {
     let thread = core.thread.get();
     let area = area(thread);
     // SAFETY: the running thread's record; see `save`.
-    let state = unsafe { &mut (*thread).machine[0] };
-    if *state & USED == 0 {
-        *state |= USED;
-        // SAFETY: as above. A fresh record is clear; these two fields of it have other defaults (SDM 1, 10.5.1).
+    let state = unsafe { (*thread).machine[0] };
+    if state & SAVED == 0 {
+        // SAFETY: as above.
         let area = unsafe { &mut (*thread).fpu };
+        // All zeros but for two fields (SDM 1, 10.5.1). Something old may lie here: see `forget`.
+        *area = [0; FPU_BYTES];
         const CONTROL: [u8; 2] = 0x037f_u16.to_le_bytes();
         const MXCSR: [u8; 4] = 0x1f80_u32.to_le_bytes();
         [area[0], area[1]] = CONTROL;

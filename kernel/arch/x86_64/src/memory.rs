@@ -72,6 +72,9 @@ impl<const N: usize> Runs<N> {
 
     /// Takes a range out. A run that it splits may find no room for its second part: that is dropped.
     pub fn remove(&mut self, address: u64, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
         let cut = address.saturating_add(bytes);
         let mut rest = Runs::<N>::new();
         for &run in self.as_slice() {

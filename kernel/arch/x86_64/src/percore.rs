@@ -10,7 +10,7 @@
 //! | 11 | [`CoreData`]: right at the top of the stack, so that a trap finds it without any register |
 
 use core::arch::asm;
-use core::cell::Cell;
+use core::cell::{Cell, UnsafeCell};
 use core::mem::offset_of;
 
 use anos_abi::PAGE_SIZE;
@@ -29,7 +29,9 @@ const DOUBLE_FAULT_TOP: u64 = 3 * PAGE_SIZE;
 const NMI_TOP: u64 = 6 * PAGE_SIZE;
 const STACK_TOP: u64 = 11 * PAGE_SIZE;
 
-/// Selectors in every core's GDT; `syscall` and `sysret` prescribe the order (SDM 3A, 5.8.8).
+/// Selectors in every core's GDT; `syscall` and `sysret` prescribe the order (SDM 3A, 5.8.8). The place before user data
+/// is that of user code with 32 bits, and stays empty: `sysret` to 64-bit code looks at no descriptor, and in 32-bit
+/// code `syscall` would go to IA32_CSTAR on AMD's processors.
 pub const KERNEL_CODE: u16 = 0x08;
 const KERNEL_DATA: u16 = 0x10;
 /// User data.
@@ -81,7 +83,8 @@ pub struct CoreData {
     pub rounds: Cell<u32>,
     /// Its number.
     pub id: CoreId,
-    gdt: [u64; 8],
+    /// The processor writes to it: `ltr` marks the TSS as busy.
+    gdt: UnsafeCell<[u64; 8]>,
     task: Task,
 }
 
@@ -152,16 +155,16 @@ pub unsafe fn prepare(core: CoreId, root: u64) {
         timer: Cell::new(u64::MAX),
         rounds: Cell::new(0),
         id: core,
-        gdt: [
+        gdt: UnsafeCell::new([
             0,
             0x00af_9b00_0000_ffff, // kernel code, 64 bits
             0x00cf_9300_0000_ffff, // kernel data
-            0x00cf_fb00_0000_ffff, // user code, 32 bits: only keeps the place that `sysret` prescribes
+            0,                     // none: see the selectors
             0x00cf_f300_0000_ffff, // user data
             0x00af_fb00_0000_ffff, // user code, 64 bits
             descriptor,
             task >> 32,
-        ],
+        ]),
         task: Task {
             reserved: 0,
             privileged_stacks: [address, 0, 0],
@@ -183,16 +186,22 @@ pub fn load(data: &CoreData, syscall_entry: u64) {
         limit: u16,
         base: u64,
     }
-    let pointer = Pointer { limit: cpu::table_limit(size_of::<[u64; 8]>()), base: data.gdt.as_ptr() as u64 };
+    let pointer = Pointer { limit: cpu::table_limit(size_of::<[u64; 8]>()), base: data.gdt.get() as u64 };
     // SAFETY: the table is valid for ever, and its first entries mean what the current ones do.
     unsafe { asm!("lgdt [{}]", in(reg) &raw const pointer, options(readonly, nostack, preserves_flags)) };
     // SAFETY: the selector names this core's own TSS, which no core has loaded.
     unsafe { asm!("ltr {:x}", in(reg) TASK, options(nostack, preserves_flags)) };
+    // After a reset there is a local table: at address 0, where a program can put what it likes (SDM 3A, table 9-1).
+    // SAFETY: there is none from now on, and the kernel needs none.
+    unsafe { asm!("lldt {:x}", in(reg) 0, options(nomem, nostack, preserves_flags)) };
     let selectors = u64::from(KERNEL_CODE) << 32 | u64::from(KERNEL_DATA | 3) << 48 | 8 << 48;
     // SAFETY: selectors of the table just loaded: `sysret` adds 16 and 8 to 0x1b.
     unsafe { cpu::write_msr(Msr::STAR, selectors) };
     // SAFETY: the entry of system calls (`traps`).
     unsafe { cpu::write_msr(Msr::LSTAR, syscall_entry) };
+    // No code can come here (there is no segment for it), but 0 would be an address of the user's.
+    // SAFETY: as above. The entry and the way back do for such code too: it would go on in 64-bit mode.
+    unsafe { cpu::write_msr(Msr::CSTAR, syscall_entry) };
     /// TF, IF, DF, IOPL, NT, AC: the kernel starts with all of them clear.
     const CLEARED: u64 = 0x4_7700;
     // SAFETY: no flag that the kernel relies on is left to the user.

@@ -55,12 +55,18 @@ impl StartInfo {
         let map = reader.word64(address + 40)?;
         let entries = u64::from(reader.word32(address + 48)?).min(MAX_ENTRIES);
         let mut ram = Runs::new();
-        for index in 0..entries {
-            let entry = map.checked_add(index * ENTRY_BYTES)?;
-            if reader.word32(entry + 16)? == TYPE_RAM {
-                let run = Run { address: reader.word64(entry)?, bytes: reader.word64(entry + 8)? };
-                // More runs than there is room for: the rest of the memory stays unused.
-                let _ = ram.push(run);
+        // Main memory first: what other entries say of the same addresses counts more.
+        for wanted in [true, false] {
+            for index in 0..entries {
+                let entry = map.checked_add(index * ENTRY_BYTES)?;
+                let kind = entry.checked_add(16)?;
+                let run = Run { address: reader.word64(entry)?, bytes: reader.word64(kind - 8)? };
+                match (reader.word32(kind)? == TYPE_RAM, wanted) {
+                    // More runs than there is room for: the rest of the memory stays unused.
+                    (true, true) => _ = ram.push(run),
+                    (false, false) => ram.remove(run.address, run.bytes),
+                    _ => {}
+                }
             }
         }
         Some(StartInfo { ram, rsdp: reader.word64(address + 32)?, command_line: reader.word64(address + 24)? })
@@ -100,6 +106,23 @@ mod tests {
         let info = StartInfo::read(&message(), 0).unwrap();
         assert_eq!(info.ram.as_slice(), [Run { address: 0, bytes: 0x9fc00 }]);
         assert_eq!((info.command_line, info.rsdp), (7, 9));
+    }
+
+    #[test]
+    fn main_memory_that_another_entry_claims_is_none() {
+        let mut bytes = message();
+        bytes.0[88..96].copy_from_slice(&0x2000_u64.to_le_bytes());
+        bytes.0[96..104].copy_from_slice(&0x1000_u64.to_le_bytes());
+        let info = StartInfo::read(&bytes, 0).unwrap();
+        let after = Run { address: 0x3000, bytes: 0x9fc00 - 0x3000 };
+        assert_eq!(info.ram.as_slice(), [Run { address: 0, bytes: 0x2000 }, after]);
+    }
+
+    #[test]
+    fn a_map_that_wraps_around_is_refused() {
+        let mut bytes = message();
+        bytes.0[40..48].copy_from_slice(&(u64::MAX - 10).to_le_bytes());
+        assert!(StartInfo::read(&bytes, 0).is_none());
     }
 
     #[test]

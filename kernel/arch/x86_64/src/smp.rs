@@ -7,6 +7,7 @@ use anos_machine::CoreId;
 use crate::apic;
 use crate::entry;
 use crate::paging::WINDOW;
+use crate::patience;
 use crate::percore::{self, CoreData};
 use crate::time;
 use crate::traps;
@@ -50,11 +51,10 @@ pub fn start_others(others: impl Iterator<Item = u32>) -> u64 {
             time::delay(RESET_NS);
         }
         let Some(core) = CoreId::new(running()) else { break };
-        apic::set_id(core, id);
         NEXT_CORE.store(percore::data_address(core), Ordering::SeqCst);
         let before = running();
-        // One that is missing: the next one gets its number. Should it wake up yet, it finds nothing to take and stays
-        // out. If it just took it, it is on its way.
+        // One that is missing: the next one gets its number. Should it wake up yet, it takes what is there: the number
+        // of a core that is being started now, which stays out then, or nothing. If it just took it, it is on its way.
         if !start_one(id, before) && NEXT_CORE.swap(0, Ordering::SeqCst) == 0 {
             while running() == before {
                 core::hint::spin_loop();
@@ -97,9 +97,11 @@ pub fn open() {
 /// Where `entry` sends a new core, on its own stack.
 pub extern "C" fn core_main(core: &'static CoreData) -> ! {
     traps::start_core(core);
+    // Only now it is known which core has this number (see `start_others`).
+    apic::set_id(core.id, apic::id());
     RUNNING.fetch_add(1, Ordering::AcqRel);
     while !OPEN.load(Ordering::Acquire) {
-        core::hint::spin_loop();
+        patience::wait(core);
     }
     traps::begin(core)
 }

@@ -30,6 +30,8 @@ unsafe extern "C" {
     static __rodata_end: u8;
     static __data_start: u8;
     static __kernel_end: u8;
+    static early_stack_guard: u8;
+    static early_stack: u8;
 }
 
 /// The kernel's image: physical addresses of its first byte and of the first one behind it, bss included.
@@ -72,7 +74,7 @@ impl<'a> Tables<'a> {
     pub fn new(free: &'a mut Runs<MAX_RUNS>) -> Option<Self> {
         const GIGABYTE_PAGES: u32 = 1 << 26;
         let largest = if cpu::cpuid(0x8000_0001, 0).edx & GIGABYTE_PAGES != 0 { 3 } else { 2 };
-        let root = take_page(free)?;
+        let root = take_clear(free, PAGE_SIZE)?;
         Some(Tables { root, free, largest })
     }
 
@@ -83,9 +85,7 @@ impl<'a> Tables<'a> {
 
     /// Takes clear memory that the early tables show: its physical address.
     pub fn take(&mut self, bytes: u64) -> Option<u64> {
-        let address = self.free.take(bytes, EARLY_LIMIT)?;
-        clear(address, bytes);
-        Some(address)
+        take_clear(self.free, bytes)
     }
 
     /// Takes memory anywhere, as it is.
@@ -111,14 +111,17 @@ impl<'a> Tables<'a> {
     fn map_one(&mut self, virtual_address: u64, physical: u64, level: u8, flags: u64) -> Option<()> {
         let mut table = self.root;
         for upper in (level + 1..=paging::LEVELS).rev() {
-            let entry = entry_mut(table, paging::index(virtual_address, upper));
+            // SAFETY: the root, or a table that the entry above it names: `take_clear` made both.
+            let entry = unsafe { entry_mut(table, paging::index(virtual_address, upper)) };
             if *entry == 0 {
-                *entry = take_page(self.free)? | PRESENT | WRITE;
+                *entry = take_clear(self.free, PAGE_SIZE)? | PRESENT | WRITE;
             }
             table = *entry & !(PAGE_SIZE - 1);
         }
         let large = if level > 1 { LARGE } else { 0 };
-        *entry_mut(table, paging::index(virtual_address, level)) = physical | flags | large | PRESENT | GLOBAL;
+        // SAFETY: as above; the last reference is no longer used.
+        let entry = unsafe { entry_mut(table, paging::index(virtual_address, level)) };
+        *entry = physical | flags | large | PRESENT | GLOBAL;
         Some(())
     }
 
@@ -127,10 +130,12 @@ impl<'a> Tables<'a> {
         let text = &raw const __text_start as u64;
         let rodata = &raw const __rodata_start as u64;
         let data = &raw const __data_start as u64;
+        // Between the two parts of the data lies the guard page of the boot core's first stack.
         let parts = [
             (text, &raw const __text_end as u64, 0),
             (rodata, &raw const __rodata_end as u64, NO_EXECUTE),
-            (data, &raw const __kernel_end as u64, NO_EXECUTE | WRITE),
+            (data, &raw const early_stack_guard as u64, NO_EXECUTE | WRITE),
+            (&raw const early_stack as u64, &raw const __kernel_end as u64, NO_EXECUTE | WRITE),
         ];
         for (start, end, flags) in parts {
             self.map(start, Run { address: start - IMAGE, bytes: end - start }, flags)?;
@@ -186,24 +191,23 @@ pub fn fill_root(root: &mut [u64; 512]) {
     }
 }
 
-fn take_page(free: &mut Runs<MAX_RUNS>) -> Option<u64> {
-    let page = free.take(PAGE_SIZE, EARLY_LIMIT)?;
-    clear(page, PAGE_SIZE);
-    Some(page)
-}
-
-/// Fills pages with zeros.
-fn clear(address: u64, bytes: u64) {
+/// Takes memory below the early limit and fills it with zeros.
+fn take_clear(free: &mut Runs<MAX_RUNS>, bytes: u64) -> Option<u64> {
+    let address = free.take(bytes, EARLY_LIMIT)?;
     for offset in (0..bytes).step_by(8) {
-        // SAFETY: the caller took this memory from the free runs below the early limit, so it is mapped and nobody's.
+        // SAFETY: it was free, so it is nobody's; and it is main memory that the early tables show.
         unsafe { ((WINDOW + address + offset) as *mut u64).write(0) };
     }
+    Some(address)
 }
 
-fn entry_mut<'a>(table: u64, index: u64) -> &'a mut u64 {
-    // An index is below 512 (`paging::index`), so the entry lies in the table's page.
+/// An entry of a table.
+///
+/// # Safety
+/// `table` is the physical address of a page that [`take_clear`] made a table of, `index` is below 512, and no other
+/// reference to the entry is in use.
+unsafe fn entry_mut<'a>(table: u64, index: u64) -> &'a mut u64 {
     let entry = (WINDOW + table + index * 8) as *mut u64;
-    // SAFETY: a table that `take_page` made: mapped, aligned, and used by nobody but the boot core here, which drops
-    // each such reference before it makes the next.
+    // SAFETY: the caller's promise: an aligned word of a mapped page, and only the boot core is there to use it.
     unsafe { &mut *entry }
 }

@@ -9,6 +9,8 @@ use crate::percore::CoreData;
 
 /// Ticks per second of the 8254's input.
 const PIT_FREQUENCY: u64 = 1_193_182;
+const PIT_COMMAND: u16 = 0x43;
+const PIT_CHANNEL_2: u16 = 0x42;
 /// How long the measurement takes, in the 8254's ticks: 8 ms.
 const PIT_WINDOW: u64 = PIT_FREQUENCY * 8 / 1000;
 /// How long the countdown is measured, in ns.
@@ -83,14 +85,18 @@ pub fn set_timer(core: &CoreData, deadline: u64) {
 /// Sets the timer itself, in passing (see [`set_timer`]).
 pub fn arm(deadline: u64) {
     let clock = CLOCK.get();
-    if apic::tsc_deadline() {
-        let ticks = multiply(deadline, clock.ticks_per_ns).saturating_add(clock.start).saturating_add(1);
-        apic::set_tsc_deadline(if deadline == u64::MAX { 0 } else { ticks });
-    } else if deadline == u64::MAX {
-        apic::set_countdown(0);
-    } else {
-        let ticks = multiply(deadline.saturating_sub(now()), clock.countdown_per_ns).saturating_add(1);
+    let per_ns = if apic::tsc_deadline() { clock.ticks_per_ns } else { clock.countdown_per_ns };
+    // From now on, not since the start: what the factor's last bit is worth grows with the time it is applied to.
+    let ticks = match deadline {
+        u64::MAX => 0,
+        _ => multiply(deadline.saturating_sub(now()), per_ns).saturating_add(1),
+    };
+    if !apic::tsc_deadline() {
         apic::set_countdown(u32::try_from(ticks).unwrap_or(u32::MAX));
+    } else if ticks == 0 {
+        apic::set_tsc_deadline(0);
+    } else {
+        apic::set_tsc_deadline(cpu::tsc().saturating_add(ticks));
     }
 }
 
@@ -123,23 +129,35 @@ fn told_frequency() -> Option<u64> {
     if timing == 0 { None } else { Some(u64::from(timing) * 1000) }
 }
 
-/// Measures the TSC against channel 2 of the 8254.
+/// Measures the TSC against channel 2 of the 8254. Again, if the count ran out meanwhile: a virtual machine may be
+/// stopped for longer than the 55 ms that it lasts, and then the count says nothing.
 fn measure() -> Option<u64> {
+    const TRIES: u32 = 100;
+    for _ in 0..TRIES {
+        let (ticks, passed) = measure_once()?;
+        if !pit_ran_out() {
+            return u64::try_from(ticks * u128::from(PIT_FREQUENCY) / passed).ok().filter(|&frequency| frequency != 0);
+        }
+    }
+    None
+}
+
+/// Ticks of the TSC, and those of the 8254 (modulo 2^16) at the same time. `None`: there is no 8254.
+fn measure_once() -> Option<(u128, u128)> {
     /// Samples until the timer counts as absent: each takes microseconds.
     const PATIENCE: u32 = 100_000;
     const GATE: u16 = 0x61;
     // Gate of channel 2 on, loudspeaker off; then mode 0, both bytes, from the top.
     cpu::out8(GATE, cpu::in8(GATE) & !2 | 1);
-    cpu::out8(0x43, 0b1011_0000);
-    cpu::out8(0x42, 0xff);
-    cpu::out8(0x42, 0xff);
+    cpu::out8(PIT_COMMAND, 0b1011_0000);
+    cpu::out8(PIT_CHANNEL_2, 0xff);
+    cpu::out8(PIT_CHANNEL_2, 0xff);
     let (first_tsc, first) = best_sample(|| u64::from(pit_count()));
     for _ in 0..PATIENCE {
         let (tsc, count) = best_sample(|| u64::from(pit_count()));
         let passed = first.wrapping_sub(count) & 0xffff;
         if passed >= PIT_WINDOW {
-            let ticks = u128::from(tsc.wrapping_sub(first_tsc)) * u128::from(PIT_FREQUENCY);
-            return u64::try_from(ticks / u128::from(passed)).ok().filter(|&frequency| frequency != 0);
+            return Some((tsc.wrapping_sub(first_tsc).into(), passed.into()));
         }
     }
     None
@@ -147,9 +165,17 @@ fn measure() -> Option<u64> {
 
 /// The count of the 8254's channel 2, latched.
 fn pit_count() -> u16 {
-    cpu::out8(0x43, 0b1000_0000);
-    let low = cpu::in8(0x42);
-    u16::from_le_bytes([low, cpu::in8(0x42)])
+    cpu::out8(PIT_COMMAND, 0b1000_0000);
+    let low = cpu::in8(PIT_CHANNEL_2);
+    u16::from_le_bytes([low, cpu::in8(PIT_CHANNEL_2)])
+}
+
+/// Whether the count of the 8254's channel 2 has come to 0 since it was set: in mode 0 its output is high from then on.
+fn pit_ran_out() -> bool {
+    const LATCH_STATUS: u8 = 0b1110_1000;
+    const OUTPUT: u8 = 1 << 7;
+    cpu::out8(PIT_COMMAND, LATCH_STATUS);
+    cpu::in8(PIT_CHANNEL_2) & OUTPUT != 0
 }
 
 /// Measures the local APIC's countdown against the TSC: its ticks per nanosecond, times 2^32.

@@ -33,8 +33,9 @@ const USER_FLAGS: u64 = 0x0025_0dd5;
 const FLAGS: u64 = 0x202;
 const INTERRUPT_FLAG: u64 = 1 << 9;
 
-/// In [`Thread::machine`]'s second word: a core has run this thread. A record that is made anew at the same place is
-/// thus another thread.
+/// In [`Thread::machine`]'s second word: a core has run this thread. From bit 8 on: which one did last. A record that is
+/// made anew at the same place is thus another thread, and what a core has of a thread counts only if no other core has
+/// run it since.
 const LOADED: u64 = 1;
 
 /// What a trap in kernel mode pushes.
@@ -115,12 +116,13 @@ global_asm!(
     "pop rdi",              // vector
     "pop rsi",              // error code
     "pop [rax + {pc}]",
-    "add rsp, 8",           // code selector: always the same
+    "add rsp, 8",           // code selector: there is only one (see `percore`)
     "pop [rax + {other}]",  // flags
     "pop [rax + {sp}]",
     "add rsp, 8",           // stack selector
     "mov rdx, rsp",         // the core's data
-    // Clears what the user may have set: direction, alignment check (it would lift SMAP), trap.
+    // Clears what the user may have set and the gate has not cleared: direction, and alignment check (it would lift
+    // SMAP).
     "push 2",
     "popfq",
     "xor ebp, ebp",
@@ -424,6 +426,9 @@ extern "C" fn kernel_trap(frame: &mut Frame) {
 fn run(core: &CoreData, mut event: Event) -> *mut Registers {
     loop {
         core.rounds.set(0);
+        if event == Event::SystemCall {
+            fpu::forget(core);
+        }
         match anos_core::enter(&KERNEL, &mut Processor(core), event) {
             Next::Run(thread) => return resume(core, (WINDOW + thread.address()) as *mut Thread),
             Next::Idle => event = idle(core),
@@ -450,14 +455,13 @@ fn resume(core: &CoreData, thread: *mut Thread) -> *mut Registers {
     // SAFETY: a thread that the kernel's core chose for this core: mapped, and written by this core alone until it
     // says again that it is in the kernel.
     let state = unsafe { &mut (*thread).machine };
-    if core.thread.get() != thread || state[1] & LOADED == 0 {
-        state[1] |= LOADED;
+    let loaded = LOADED | (core.id.index() as u64) << 8;
+    if core.thread.get() != thread || state[1] != loaded {
+        state[1] = loaded;
         fpu::release(core);
         core.thread.set(thread);
         clear_selectors();
         core.thread_pointer.set(u64::MAX);
-    } else if state[0] == 0 {
-        fpu::release(core);
     }
     // SAFETY: as above; another part of the record.
     let registers = unsafe { &mut (*thread).registers };
@@ -474,7 +478,8 @@ fn resume(core: &CoreData, thread: *mut Thread) -> *mut Registers {
     core::ptr::from_mut(registers)
 }
 
-/// No selector of the last thread is left. Clears the user's bases of `fs` and `gs` with them.
+/// No selector of the last thread is left. What that does to the base of `fs` depends on the processor, but [`resume`]
+/// sets it next; that of `gs` is 0 in any case, as in every segment that a program can load.
 fn clear_selectors() {
     // SAFETY: the kernel uses none of these registers, and 64-bit code in user mode needs none loaded.
     unsafe {

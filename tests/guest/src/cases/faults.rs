@@ -9,8 +9,8 @@ use anos::{Error, Rights};
 
 use super::cases;
 use crate::arch;
-use crate::case::{Case, READ_WRITE, SPACE, TABLE};
-use crate::check::{Outcome, check, equal};
+use crate::case::{Case, READ_EXECUTE, READ_WRITE, SPACE, TABLE};
+use crate::check::{Failure, Outcome, check, equal};
 use crate::hands::{CODE, Event, Fault, Hands, Order, page};
 use crate::supervisor::DEBUG;
 
@@ -28,6 +28,7 @@ cases![
     an_illegal_instruction_faults,
     a_privileged_instruction_faults,
     the_machine_is_out_of_a_program_s_reach,
+    no_code_segment_leads_out_of_64_bit_mode,
     a_breakpoint_faults,
     dividing_by_zero_is_what_the_processor_says,
     a_stack_overflow_hits_the_guard,
@@ -169,6 +170,47 @@ fn the_machine_is_out_of_a_program_s_reach(case: &mut Case) -> Outcome {
     // The serial port's scratch register, of which this program could get a capability.
     let fault = hands.fault(Order::Machine, 0x3ff)?;
     check!(matches!(fault.kind, FaultKind::IllegalInstruction | FaultKind::Other), "{:?}", fault.kind);
+    Ok(())
+}
+
+/// x86-64 code: jumps to the selector in word 2, and makes a system call behind that.
+/// `lea rax, [rip + 9]; push rax; mov [rsp + 4], r12d; jmp fword ptr [rsp]; 2: syscall; jmp 2b`
+const FAR_JUMP: [u64; 3] = [0x5000_0000_0905_8d48, 0x242c_ff04_2464_8944, 0x0000_0000_fceb_050f];
+/// Offset of its far jump.
+const FAR_JUMP_OFFSET: u64 = 13;
+/// Descriptor of a user's code segment of 32 bits.
+const CODE_32_BITS: u64 = 0x00cf_fb00_0000_ffff;
+/// Every selector of the kernel's table but that of 64-bit code, one past its end, and some of a local table (bit 2).
+const OTHER_SELECTORS: [u64; 16] =
+    [0, 3, 0x08, 0x0b, 0x10, 0x13, 0x18, 0x1b, 0x20, 0x23, 0x33, 0x3b, 0x43, 0x07, 0x0f, 0xffff];
+
+fn no_code_segment_leads_out_of_64_bit_mode(case: &mut Case) -> Outcome {
+    /// Low addresses, as 32-bit code can use them. Where a local table is if nobody says otherwise: at 0.
+    const FAR: u64 = 0x40_0000;
+    const STACK: u64 = 0x50_0000;
+    if !cfg!(target_arch = "x86_64") {
+        return Ok(());
+    }
+    let space: AddressSpace = case.make()?;
+    case.hands_in(space, 0)?;
+    for (address, rights, content) in
+        [(FAR, READ_EXECUTE, FAR_JUMP), (STACK, READ_WRITE, [0; 3]), (0, READ_WRITE, [CODE_32_BITS; 3])]
+    {
+        let window = case.window(1)?;
+        (0..512).zip(content.into_iter().cycle()).for_each(|(place, word)| window.write(place, word));
+        let copy = case.copy(window.frame, Rights::ALL)?;
+        case.map(copy, space, address, rights)?;
+    }
+    let hands = case.hands_at(space, CODE, 0, STACK + PAGE_SIZE)?;
+    for selector in OTHER_SELECTORS {
+        let Event::Fault(fault) = hands.go(Order::Jump, FAR, selector)? else {
+            return Err(Failure::new(format_args!("selector {selector:#x} is one of code")));
+        };
+        let told = (fault.kind, fault.address, fault.program_counter);
+        check!(told == (FaultKind::IllegalInstruction, 0, FAR + FAR_JUMP_OFFSET), "{selector:#x}: {fault:x?}");
+        hands.leave()?;
+        hands.start(STACK + PAGE_SIZE)?;
+    }
     Ok(())
 }
 

@@ -23,6 +23,7 @@ cases![
     a_new_thread_finds_no_one_s_registers,
     a_thread_started_again_finds_nothing_of_its_old_self,
     the_control_register_is_the_thread_s_own,
+    a_system_call_brings_no_older_registers_back,
 ];
 
 /// Rounds of computing that take long enough for several turns.
@@ -166,5 +167,36 @@ fn the_control_register_is_the_thread_s_own(case: &mut Case) -> Outcome {
     let other = case.helper(0, LOW, keep, arch::FLOAT_CONTROL_OTHER.into())?;
     case.join_all([usual, other])?;
     equal!((shared_value(0), shared_value(1)), (0, 2));
+    Ok(())
+}
+
+fn a_system_call_brings_no_older_registers_back(case: &mut Case) -> Outcome {
+    /// Is interrupted with another control register than it makes its system call with, and looks what it has then.
+    fn look_back(never: u64) {
+        for _ in 0..20 {
+            arch::set_float_control(arch::FLOAT_CONTROL_OTHER);
+            let interruptions = shared_value(3);
+            while shared_value(3) < interruptions + 2 {
+                core::hint::spin_loop();
+            }
+            arch::set_float_control(arch::FLOAT_CONTROL);
+            // The urgent thread uses the registers meanwhile.
+            let _ = at::<Notification>(never).wait(in_ms(3));
+            if arch::float_control() != arch::FLOAT_CONTROL {
+                count(0);
+            }
+        }
+        shared(2).store(1, Ordering::SeqCst);
+        count(1);
+    }
+    // The other port makes no promise about them.
+    if !cfg!(target_arch = "x86_64") {
+        return Ok(());
+    }
+    let (never, another): (Notification, Notification) = (case.make()?, case.make()?);
+    let urgent = case.helper(0, HIGH, disturb, number(never))?;
+    let calm = case.helper(0, LOW, look_back, number(another))?;
+    case.join_all([calm, urgent])?;
+    equal!((shared_value(0), shared_value(1)), (0, 1));
     Ok(())
 }
