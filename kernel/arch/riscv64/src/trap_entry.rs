@@ -95,6 +95,14 @@ global_asm!(
     "ld t1, {user_status}(tp)",
     "csrw sstatus, t1",
     "ld t1, {pc}(t0)",
+    // A reservation must not outlive a switch: the next thread's `sc` would succeed without an `lr` of its own. Only
+    // another `sc` ends it (unprivileged architecture, "Load-Reserved/Store-Conditional Instructions"). This one stores
+    // what is there already.
+    ".option push",
+    ".option arch, +a",
+    "addi t2, t0, {pc}",
+    "sc.d zero, t1, (t2)",
+    ".option pop",
     "csrw sepc, t1",
     "csrw sscratch, tp",
     "__others ld",
