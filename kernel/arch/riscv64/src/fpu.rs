@@ -4,9 +4,8 @@
 //! says what they are: off, as in memory (clean), or changed (dirty). The unit stays on for the thread that used it
 //! last, for as long as no other thread (or none) runs on the core in between.
 //!
-//! Across a system call the registers are dead, `fcsr` with its rounding mode included, as all others are. If the
-//! thread loses the unit before it has changed a register again, nothing is saved, and what was saved before is void: it
-//! starts from zeros.
+//! Across a system call the registers are dead, `fcsr` with its rounding mode included, as all others are. What was
+//! saved of them is void from then on: a thread that loses the unit before a trap saves them anew starts from zeros.
 //!
 //! In `Thread::machine`, word [`MARK`] is the number of the load whose state is the thread's, 0 at first; word
 //! [`SAVED`] is 1 if the area holds what the thread left, else 0.
