@@ -4,7 +4,7 @@
 //! where the trap came from. The kernel never expects one of its own: interrupts are off in it.
 //!
 //! `Registers::other` is s0, ra, gp, s1 to s11, t5, t6. A system call leaves zeros there: its caller expects nothing
-//! of those registers, and gets nothing.
+//! of those registers, and gets nothing. Nor of the floating-point registers and `fcsr`: see `fpu.rs`.
 
 use core::arch::global_asm;
 use core::mem::offset_of;
@@ -95,6 +95,14 @@ global_asm!(
     "ld t1, {user_status}(tp)",
     "csrw sstatus, t1",
     "ld t1, {pc}(t0)",
+    // A reservation must not outlive a switch: the next thread's `sc` would succeed without an `lr` of its own. Only
+    // another `sc` ends it (unprivileged architecture, "Load-Reserved/Store-Conditional Instructions"). This one stores
+    // what is there already.
+    ".option push",
+    ".option arch, +a",
+    "addi t2, t0, {pc}",
+    "sc.d zero, t1, (t2)",
+    ".option pop",
     "csrw sepc, t1",
     "csrw sscratch, tp",
     "__others ld",
