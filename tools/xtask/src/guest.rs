@@ -16,7 +16,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
-use crate::qemu;
+use crate::qemu::{self, Parting};
 use crate::symbols::{BacktraceFilter, Symbols};
 
 /// How long a guest may take to end once it was told to.
@@ -42,7 +42,7 @@ impl Guest {
     /// Starts a command on a terminal of its own.
     pub fn start(command: Command, symbols: Option<Symbols>, repeat: &str) -> Result<Self> {
         let repeat = if repeat.is_empty() { qemu::shown(&command) } else { repeat.to_string() };
-        let mut command = qemu::ends_with_us(command);
+        let mut command = qemu::ends_with_us(command, Parting::Kill);
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).context("cannot open a pseudo-terminal")?;
         grantpt(&master)?;
         unlockpt(&master)?;
