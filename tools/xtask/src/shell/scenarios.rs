@@ -157,7 +157,7 @@ fn interrupted_program(session: &mut Session) -> Result<()> {
     let output = session.output()?;
     session.must_contain("Ctrl-C", &output, &["spin: killed"])?;
     let listed = session.command("ps")?;
-    ensure!(!listed.contains("spin"), "{}", session.guest.report("spin still runs"));
+    ensure!(row_of(&listed, "spin").is_none(), "{}", session.guest.report("spin still runs"));
     Ok(())
 }
 
@@ -172,10 +172,11 @@ fn kill(session: &mut Session) -> Result<()> {
     // The program may speak before the shell does.
     let line = started.lines().find(|line| line.starts_with('[')).unwrap_or_default();
     let pid = session.number(&line.replace(['[', ']'], " "), "")?;
-    session.expect("ps", &["spin"])?;
+    let listed = session.command("ps")?;
+    ensure!(row_of(&listed, "spin").is_some(), "{}", session.guest.report("spin does not run"));
     session.command(&format!("kill {pid}"))?;
     let listed = session.command("ps")?;
-    ensure!(!listed.contains("spin"), "{}", session.guest.report("spin still runs"));
+    ensure!(row_of(&listed, "spin").is_none(), "{}", session.guest.report("spin still runs"));
     Ok(())
 }
 
@@ -201,7 +202,7 @@ fn crashes(session: &mut Session) -> Result<()> {
         session.expect(&format!("run crash {way}"), &["crash", says])?;
     }
     let listed = session.command("ps")?;
-    ensure!(!listed.contains("crash"), "{}", session.guest.report("a program that crashed is still listed"));
+    ensure!(row_of(&listed, "crash").is_none(), "{}", session.guest.report("a program that crashed is still listed"));
     session.expect("run hello", &["Hello from process"])
 }
 
@@ -233,11 +234,15 @@ fn interrupted_early(session: &mut Session) -> Result<()> {
     session.expect("echo after", &["after"])
 }
 
-/// The process with this name, as `ps` lists it.
+/// The row of `ps` for the process with this name: no line such as `[5] spin: killed`, which may come in between.
+fn row_of<'a>(listed: &'a str, name: &str) -> Option<&'a str> {
+    listed.lines().find(|line| line.ends_with(&format!("  {name}")))
+}
+
+/// The number of the process with this name.
 fn pid_of(session: &mut Session, name: &str) -> Result<String> {
     let listed = session.command("ps")?;
-    let line = listed.lines().find(|line| line.ends_with(&format!("  {name}"))).unwrap_or_default();
-    let pid = line.split_whitespace().next().map(ToString::to_string);
+    let pid = row_of(&listed, name).and_then(|row| row.split_whitespace().next()).map(ToString::to_string);
     pid.with_context(|| session.guest.report(&format!("ps does not list {name}")))
 }
 
