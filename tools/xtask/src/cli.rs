@@ -160,7 +160,7 @@ pub struct SizeOptions {
     /// Profile
     #[arg(long, value_enum, default_value_t = Profile::Release)]
     pub profile: Profile,
-    /// List the panic functions that are linked into the kernel
+    /// List the panic functions that are linked into the kernel; fails if a release kernel has one
     #[arg(long)]
     pub check_panics: bool,
 }

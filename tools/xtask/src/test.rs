@@ -47,7 +47,8 @@ fn perform(workspace: &Workspace, options: &TestOptions, suite: Suite, tally: &m
         Suite::Host => host_tests(workspace, tally),
         Suite::Size => {
             for architecture in architectures {
-                let name = format!("kernel for {} is within its budget", architecture.name());
+                let name =
+                    format!("kernel for {} is within its budget, and without a path to a panic", architecture.name());
                 timed(tally, &name, || size_test(workspace, architecture));
             }
         }
@@ -128,6 +129,8 @@ fn cargo_tests(name: &str, mut command: Command) -> Tally {
 
 fn size_test(workspace: &Workspace, architecture: Architecture) -> Result<()> {
     let report = Report::new(workspace, architecture, Profile::Release, Voice::Quiet)?;
+    let panics = report.forbidden_panics();
+    ensure!(panics.is_empty(), "it can panic, by way of: {}", panics.join(", "));
     ensure!(!report.is_over_budget(), "it is over its budget\n{}", size::table(&[report]));
     Ok(())
 }
