@@ -59,10 +59,12 @@ fn a_deadline_is_never_early_and_soon_met(case: &mut Case) -> Outcome {
 fn a_deadline_in_the_past_is_met_at_once(case: &mut Case) -> Outcome {
     let never: Notification = case.make()?;
     let mut quickest = u64::MAX;
-    for past in [1, 1000, now() / 2, now() - 1] {
-        let start = now();
-        equal!(never.wait(past), Err(Error::TimedOut));
-        quickest = quickest.min(now() - start);
+    for _ in 0..10 {
+        for past in [1, 1000, now() / 2, now() - 1] {
+            let start = now();
+            equal!(never.wait(past), Err(Error::TimedOut));
+            quickest = quickest.min(now() - start);
+        }
     }
     check!(quickest < 5 * MS, "it took {quickest} ns at best");
     Ok(())
@@ -105,11 +107,12 @@ fn waiters<const N: usize>(case: &mut Case, on: u64, times: [u64; N]) -> Outcome
 }
 
 fn waits_end_in_the_order_of_their_deadlines(case: &mut Case) -> Outcome {
-    // If the machine under this one is busy, several may be due at once; then their order doesn't matter.
+    // If the machine under this one is busy, several may be due at once; then their order doesn't matter, and they try
+    // again farther apart. (A case has no helpers for more than six rounds.)
     let mut order = [0; 5];
-    for _ in 0..5 {
+    for apart in [1, 1, 2, 4, 8, 16] {
         shared(39).store(0, Ordering::SeqCst);
-        waiters(case, 0, [90, 60, 120, 75, 105])?;
+        waiters(case, 0, [90, 60, 120, 75, 105].map(|time| time * apart))?;
         equal!(shared_value(39), 5);
         order = core::array::from_fn(|n| shared_value(n as u64 + 1));
         if order == [2, 4, 1, 5, 3] {
