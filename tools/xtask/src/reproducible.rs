@@ -90,3 +90,25 @@ fn same_bytes(first: &Path, second: &Path) -> Result<()> {
         other.len()
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_without_git_is_copied_without_what_was_built() {
+        let place = std::env::temp_dir().join(format!("anos-reproducible-test-{}", std::process::id()));
+        let (from, to) = (place.join("from"), place.join("to"));
+        for name in ["Cargo.toml", ".cargo/config.toml", "target/debug/xtask", "tools/bootstrap/target/debug/x"] {
+            let file = from.join(name);
+            fs::create_dir_all(file.parent().expect("a directory")).expect("made");
+            fs::write(file, name).expect("written");
+        }
+        copy_sources(&from, &to).expect("copied");
+        let mut copied = lying_in(&to, Path::new("")).expect("listed");
+        copied.sort();
+        assert_eq!(copied, [".cargo/config.toml", "Cargo.toml"].map(PathBuf::from));
+        assert!(!to.join("target").exists());
+        fs::remove_dir_all(&place).expect("removed");
+    }
+}
