@@ -80,7 +80,7 @@ pub const PATIENCE_MS: u64 = 15_000;
 
 /// How often a case tries what must be done before a deadline. The machine under this one may stand still for seconds;
 /// it does not each time.
-pub const ROUNDS: usize = 5;
+pub const ROUNDS: u64 = 5;
 
 /// Computes until the condition holds; false if it doesn't in [`PATIENCE_MS`].
 pub fn spin(condition: impl Fn() -> bool) -> bool {
