@@ -78,6 +78,10 @@ pub fn in_ms(milliseconds: u64) -> u64 {
 /// How long a case waits for what must happen, ms. The machine under this one may be busy with something else.
 pub const PATIENCE_MS: u64 = 15_000;
 
+/// How often a case tries what must be done before a deadline. The machine under this one may stand still for seconds;
+/// it does not each time.
+pub const ROUNDS: u64 = 5;
+
 /// Computes until the condition holds; false if it doesn't in [`PATIENCE_MS`].
 pub fn spin(condition: impl Fn() -> bool) -> bool {
     spin_until(PATIENCE_MS, condition)

@@ -148,11 +148,15 @@ fn largest_memory(info: &BootInfo) -> Outcome<Untyped> {
     slot.map(Untyped::at).ok_or(Failure::new(format_args!("there is no memory")))
 }
 
+/// The words of the command line that the machine was started with.
+pub fn command_line(info: &BootInfo) -> impl Iterator<Item = &str> {
+    let line = info.command_line.get(..to_usize(info.command_line_bytes)).unwrap_or_default();
+    core::str::from_utf8(line).unwrap_or_default().split_ascii_whitespace()
+}
+
 /// What the command line asks for: `only=ipc/` runs the cases whose names begin like that.
 fn wanted(info: &BootInfo) -> &str {
-    let line = info.command_line.get(..to_usize(info.command_line_bytes)).unwrap_or_default();
-    let line = core::str::from_utf8(line).unwrap_or_default();
-    line.split_ascii_whitespace().find_map(|word| word.strip_prefix("only=")).unwrap_or_default()
+    command_line(info).find_map(|word| word.strip_prefix("only=")).unwrap_or_default()
 }
 
 fn run_all(tally: &mut Tally) {

@@ -63,6 +63,15 @@ pub fn find(name: &str) -> Option<PathBuf> {
     env::split_paths(&path).chain(usual).map(|directory| directory.join(name)).find(|file| file.is_file())
 }
 
+/// rustup, also where its installer has put it without PATH knowing yet.
+pub fn find_rustup() -> Option<PathBuf> {
+    find("rustup").or_else(|| {
+        let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+        let home = home.or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")))?;
+        Some(home.join("bin/rustup")).filter(|file| file.is_file())
+    })
+}
+
 /// Installs Debian packages: as root, or through sudo where it asks for no password.
 pub fn install(packages: &[&str]) -> Outcome<()> {
     let by_hand = format!("install it by hand: sudo apt-get install {}", packages.join(" "));
@@ -101,7 +110,9 @@ fn apt_get(elevate: &[&str], apt: &Path, arguments: &[&str]) -> bool {
     let mut words: Vec<&str> = elevate.to_vec();
     words.extend(["env", "DEBIAN_FRONTEND=noninteractive"]);
     let mut command = Command::new(words[0]);
-    command.args(&words[1..]).arg(apt).arg("-q").args(["-o", "Dpkg::Use-Pty=0"]).args(arguments);
+    command.args(&words[1..]).arg(apt).arg("-q").args(["-o", "Dpkg::Use-Pty=0"]);
+    // A fresh machine may just be updating itself.
+    command.args(["-o", "DPkg::Lock::Timeout=300"]).args(arguments);
     command.stdin(Stdio::null()).status().map_or(false, |status| status.success())
 }
 

@@ -31,6 +31,12 @@ fn main() -> ExitCode {
 
 fn prepare_and_run(arguments: &[String]) -> Outcome<()> {
     let root = repository_root()?;
+    if env::consts::ARCH != "x86_64" {
+        return Err(format!(
+            "this machine is {}, and Anos is built on Debian amd64: its x86-64 programs take that compiler's own target",
+            env::consts::ARCH
+        ));
+    }
     machine::install_missing(&machine::programs_for(arguments))?;
     let chosen = toolchain::choose(&target_directory(&root), machine::lints_for(arguments))?;
     let mut command = chosen.cargo(&root);
@@ -39,6 +45,10 @@ fn prepare_and_run(arguments: &[String]) -> Outcome<()> {
         command.arg("--quiet");
     } else {
         eprintln!("anos: building the build tool (once)");
+    }
+    if env::var_os("CI").is_some() {
+        // A Cargo.lock that is not up to date must not pass. It is the whole workspace's, so looking once is enough.
+        command.arg("--locked");
     }
     // Replaces this process: the terminal and its signals belong to the real tool alone.
     let reason = command.arg("--").args(arguments).exec();

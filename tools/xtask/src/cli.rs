@@ -54,13 +54,16 @@ pub struct TestOptions {
     #[arg(long, value_enum, value_name = "SUITE")]
     pub only: Vec<Suite>,
     /// How often the suite "boots" boots
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub boots: u32,
 }
 
 /// What to check.
 #[derive(Args, Clone)]
 pub struct CheckOptions {
+    /// Architecture whose kernel and programs are linted [default: both]
+    #[arg(long, value_enum)]
+    pub arch: Option<Architecture>,
     /// Write the unsafe blocks that are there now into tools/unsafe.toml
     #[arg(long)]
     pub update_unsafe: bool,
@@ -73,7 +76,7 @@ pub struct CheckOptions {
 #[derive(Args, Clone)]
 pub struct BootsOptions {
     /// How many boots
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub count: u32,
     /// Architecture [default: both]
     #[arg(long, value_enum)]
@@ -86,7 +89,7 @@ pub struct BootsOptions {
 /// Where to make the fresh machine.
 #[derive(Args, Clone)]
 pub struct FreshMachineOptions {
-    /// Directory for the chroot; what a former run left there is removed
+    /// Directory for the chroot: an empty one, or one of a former run, which is removed
     #[arg(long, value_name = "DIR", default_value = "/var/tmp/anos-fresh-machine")]
     pub directory: PathBuf,
     /// Run only the README's first command, not the tests
@@ -160,7 +163,7 @@ pub struct SizeOptions {
     /// Profile
     #[arg(long, value_enum, default_value_t = Profile::Release)]
     pub profile: Profile,
-    /// List the panic functions that are linked into the kernel
+    /// List the panic functions that are linked into the kernel; fails if a release kernel has one
     #[arg(long)]
     pub check_panics: bool,
 }

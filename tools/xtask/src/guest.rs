@@ -16,7 +16,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
-use crate::qemu;
+use crate::qemu::{self, Parting};
 use crate::symbols::{BacktraceFilter, Symbols};
 
 /// How long a guest may take to end once it was told to.
@@ -42,7 +42,7 @@ impl Guest {
     /// Starts a command on a terminal of its own.
     pub fn start(command: Command, symbols: Option<Symbols>, repeat: &str) -> Result<Self> {
         let repeat = if repeat.is_empty() { qemu::shown(&command) } else { repeat.to_string() };
-        let mut command = qemu::ends_with_us(command);
+        let mut command = qemu::ends_with_us(command, Parting::Kill);
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).context("cannot open a pseudo-terminal")?;
         grantpt(&master)?;
         unlockpt(&master)?;
@@ -93,12 +93,19 @@ impl Guest {
     /// Waits for the first of several texts; returns which, and what came before it.
     pub fn expect_any(&mut self, texts: &[&str], patience: Duration) -> Result<(usize, String)> {
         let deadline = Instant::now() + patience;
+        let longest = texts.iter().map(|text| text.len()).max().unwrap_or(0);
+        let mut from = self.read_up_to;
         loop {
-            if let Some(found) = self.look_for(texts) {
+            if let Some(found) = self.look_for(texts, from) {
                 return Ok(found);
             }
+            // What was looked at may end with the beginning of a text.
+            let looked_at = self.transcript.len().saturating_sub(longest);
+            from = self.transcript.floor_char_boundary(looked_at).max(from);
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.output.recv_timeout(left) {
+            // A guest that never stops speaking must not be listened to for ever: there is always more to hear.
+            let heard = if left.is_zero() { Err(RecvTimeoutError::Timeout) } else { self.output.recv_timeout(left) };
+            match heard {
                 Ok(bytes) => self.hear(&bytes),
                 Err(RecvTimeoutError::Timeout) => {
                     bail!("{}", self.report(&format!("waited {} s for {}", patience.as_secs(), quoted(texts))))
@@ -173,12 +180,13 @@ impl Guest {
         self.transcript.push_str(&String::from_utf8_lossy(&shown));
     }
 
-    fn look_for(&mut self, texts: &[&str]) -> Option<(usize, String)> {
-        let unread = &self.transcript[self.read_up_to..];
-        let found = texts.iter().enumerate().filter_map(|(which, text)| Some((unread.find(text)?, which)));
+    /// Looks for the first of several texts in what is unread, from a place on.
+    fn look_for(&mut self, texts: &[&str], from: usize) -> Option<(usize, String)> {
+        let unseen = &self.transcript[from..];
+        let found = texts.iter().enumerate().filter_map(|(which, text)| Some((unseen.find(text)?, which)));
         let (at, which) = found.min()?;
-        let before = unread[..at].to_string();
-        self.read_up_to += at + texts[which].len();
+        let before = self.transcript[self.read_up_to..from + at].to_string();
+        self.read_up_to = from + at + texts[which].len();
         Some((which, before))
     }
 }
@@ -236,7 +244,8 @@ fn quoted(texts: &[&str]) -> String {
 mod tests {
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(10);
+    /// The machine may be busy with something else.
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     fn shell(script: &str) -> Guest {
         let mut command = Command::new("sh");
@@ -256,8 +265,28 @@ mod tests {
     #[test]
     fn a_text_that_does_not_come_is_reported_with_the_transcript() {
         let mut guest = shell("echo something else; exec sleep 60");
+        guest.expect("else", PATIENCE).expect("said");
         let error = guest.expect("ready", Duration::from_secs(1)).expect_err("never said").to_string();
         assert!(error.contains("waited 1 s for \"ready\"") && error.contains("| something else"), "{error}");
+    }
+
+    #[test]
+    fn a_guest_that_never_stops_speaking_is_not_listened_to_for_ever() {
+        let mut guest = shell("while :; do echo again; done");
+        guest.expect("again", PATIENCE).expect("said");
+        let error = guest.expect("ready", Duration::from_millis(200)).expect_err("never said").to_string();
+        assert!(error.contains("for \"ready\""), "{error}");
+    }
+
+    #[test]
+    fn a_text_that_comes_in_pieces_is_found() {
+        let mut guest = shell("printf 'a re'; read -r line; printf 'ad'; read -r line; printf 'y b\\n'");
+        guest.expect("a", PATIENCE).expect("said");
+        for key in ["1\n", "2\n"] {
+            assert!(guest.expect("ready", Duration::from_millis(50)).is_err());
+            guest.send(key).expect("typed");
+        }
+        assert_eq!(guest.expect("ready", PATIENCE).expect("said"), " ");
     }
 
     #[test]

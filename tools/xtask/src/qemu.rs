@@ -72,14 +72,27 @@ const fn default_cpu(architecture: Architecture) -> &'static str {
     }
 }
 
-/// The same command, but one that is killed when this tool is, so that no emulator is left behind.
-pub fn ends_with_us(command: Command) -> Command {
+/// How an emulator ends when this tool does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parting {
+    /// At once: it holds nothing that it would have to put back.
+    Kill,
+    /// It first puts back how the terminal was.
+    Terminate,
+}
+
+/// The same command, but one that ends when this tool does, so that no emulator is left behind.
+pub fn ends_with_us(command: Command, parting: Parting) -> Command {
     let setpriv = Path::new("/usr/bin/setpriv");
     if !setpriv.exists() {
         return command;
     }
+    let signal = match parting {
+        Parting::Kill => "KILL",
+        Parting::Terminate => "TERM",
+    };
     let mut wrapped = Command::new(setpriv);
-    wrapped.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+    wrapped.args(["--pdeathsig", signal, "--"]).arg(command.get_program()).args(command.get_args());
     wrapped
 }
 

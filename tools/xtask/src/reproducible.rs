@@ -1,7 +1,9 @@
 //! Two clean builds of the same sources, in different directories, must give the same bytes.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -32,24 +34,46 @@ fn build_copy(workspace: &Workspace, place: &Path, architecture: Architecture) -
     build::build(&copy, architecture, Profile::Release, "default", Voice::Quiet)
 }
 
-/// Copies what git knows or would add: the tree as it is now, whether committed or not.
+/// Copies the tree as it is now, whether committed or not.
 fn copy_sources(from: &Path, to: &Path) -> Result<()> {
-    let mut git = Command::new("git");
-    git.current_dir(from).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
-    let listed = git.output().context("cannot start git; install it: sudo apt-get install git")?;
-    ensure!(listed.status.success(), "git can't list the files: {}", String::from_utf8_lossy(&listed.stderr));
-    for name in listed.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        let name = std::str::from_utf8(name)?;
-        let (source, copy) = (from.join(name), to.join(name));
+    for name in if from.join(".git").exists() { known_to_git(from)? } else { lying_in(from, Path::new(""))? } {
+        let (source, copy) = (from.join(&name), to.join(&name));
         if !source.is_file() {
             continue;
         }
         if let Some(directory) = copy.parent() {
             fs::create_dir_all(directory)?;
         }
-        fs::copy(&source, &copy).with_context(|| format!("cannot copy {name}"))?;
+        fs::copy(&source, &copy).with_context(|| format!("cannot copy {}", name.display()))?;
     }
     Ok(())
+}
+
+/// The files that git knows or would add. The tree may be another user's, as in a container: nothing is run from it
+/// here that isn't built and run anyway.
+fn known_to_git(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut git = Command::new("git");
+    git.current_dir(root).args(["-c", "safe.directory=*"]);
+    git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+    let listed = git.output().context("cannot start git; install it: sudo apt-get install git")?;
+    ensure!(listed.status.success(), "git can't list the files: {}", String::from_utf8_lossy(&listed.stderr));
+    let names = listed.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    Ok(names.map(|name| PathBuf::from(OsStr::from_bytes(name))).collect())
+}
+
+/// Every file of a tree without git, such as an unpacked archive, but what was built.
+fn lying_in(root: &Path, directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root.join(directory))? {
+        let entry = entry?;
+        let name = directory.join(entry.file_name());
+        if !entry.file_type()?.is_dir() {
+            names.push(name);
+        } else if entry.file_name() != "target" {
+            names.extend(lying_in(root, &name)?);
+        }
+    }
+    Ok(names)
 }
 
 fn same_bytes(first: &Path, second: &Path) -> Result<()> {
@@ -65,4 +89,26 @@ fn same_bytes(first: &Path, second: &Path) -> Result<()> {
         one.len(),
         other.len()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_without_git_is_copied_without_what_was_built() {
+        let place = std::env::temp_dir().join(format!("anos-reproducible-test-{}", std::process::id()));
+        let (from, to) = (place.join("from"), place.join("to"));
+        for name in ["Cargo.toml", ".cargo/config.toml", "target/debug/xtask", "tools/bootstrap/target/debug/x"] {
+            let file = from.join(name);
+            fs::create_dir_all(file.parent().expect("a directory")).expect("made");
+            fs::write(file, name).expect("written");
+        }
+        copy_sources(&from, &to).expect("copied");
+        let mut copied = lying_in(&to, Path::new("")).expect("listed");
+        copied.sort();
+        assert_eq!(copied, [".cargo/config.toml", "Cargo.toml"].map(PathBuf::from));
+        assert!(!to.join("target").exists());
+        fs::remove_dir_all(&place).expect("removed");
+    }
 }

@@ -79,13 +79,18 @@ impl Report {
         Ok(Report { architecture, profile, sizes: Sizes::of(&products.kernel)?, image, panics })
     }
 
+    /// What leads to a panic in a release kernel, which is to have nothing of the kind; other profiles check, and panic.
+    pub fn forbidden_panics(&self) -> &[String] {
+        if self.profile == Profile::Release { &self.panics } else { &[] }
+    }
+
     /// Whether a release kernel weighs too much.
     pub fn is_over_budget(&self) -> bool {
         self.profile == Profile::Release && self.sizes.total() > BUDGET
     }
 }
 
-/// Builds, prints the table, and fails if a release kernel is over its budget.
+/// Builds, prints the table, and fails if a release kernel is over its budget, or has a panic that was looked for.
 pub fn command(workspace: &Workspace, options: &SizeOptions) -> Result<ExitCode> {
     let mut reports = Vec::new();
     for architecture in Architecture::selected(options.arch) {
@@ -101,8 +106,9 @@ pub fn command(workspace: &Workspace, options: &SizeOptions) -> Result<ExitCode>
             fail(&format!("the kernel for {} is {over} bytes over its budget", report.architecture.name()));
         }
     }
-    let over = reports.iter().any(Report::is_over_budget);
-    Ok(if over { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let panics = |report: &Report| options.check_panics && !report.forbidden_panics().is_empty();
+    let bad = reports.iter().any(|report| report.is_over_budget() || panics(report));
+    Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// The table, in bytes.
@@ -133,7 +139,8 @@ fn list_panics(report: &Report) {
     if report.panics.is_empty() {
         println!("{}: no panic function is linked in", report.architecture.name());
     }
+    let tell = if report.forbidden_panics().is_empty() { warn } else { fail };
     for panic in &report.panics {
-        warn(&format!("{}: {panic} is linked into the kernel", report.architecture.name()));
+        tell(&format!("{}: {panic} is linked into the kernel", report.architecture.name()));
     }
 }

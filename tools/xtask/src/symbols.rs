@@ -136,6 +136,6 @@ mod tests {
         let mut filter = BacktraceFilter::new(Some(symbols()));
         assert_eq!(filter.pass(b"panic\r\n  at 0x00000000000010"), b"panic\r\n  at 0x00000000000010");
         assert_eq!(filter.pass(b"08\r\nat 0x1008\n$ "), b"08 first+0x8\r\nat 0x1008\n$ ");
-        assert_eq!(filter.pass(b"\n  from 0x1010\n"), b"\n  from 0x1010 first+0x10\n");
+        assert_eq!(filter.pass(b"\r\n  from 0x1010\n"), b"\r\n  from 0x1010 first+0x10\n");
     }
 }

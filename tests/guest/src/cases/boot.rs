@@ -7,7 +7,7 @@ use anos::{Error, Kind, env};
 use super::cases;
 use crate::case::{Case, SPACE, TABLE, core, look, now, to_usize};
 use crate::check::{Failure, Outcome, check, equal};
-use crate::supervisor::DEBUG;
+use crate::supervisor::{DEBUG, command_line};
 
 cases![
     boot_info_is_what_the_machine_is,
@@ -31,6 +31,10 @@ fn boot_info_is_what_the_machine_is(_: &mut Case) -> Outcome {
     equal!(info.architecture, if cfg!(target_arch = "x86_64") { 1 } else { 2 });
     check!((1..=64).contains(&info.cores), "{} cores", info.cores);
     equal!(SPACE.info()?.0, info.paging_levels);
+    if info.architecture == 2 {
+        // QEMU's harts have Sv48.
+        equal!(info.paging_levels, if command_line(info).any(|word| word == "paging=sv39") { 3 } else { 4 });
+    }
     check!(SPACE.info()?.1 >= 1 << 38, "user space ends at {:#x}", SPACE.info()?.1);
     check!(info.counter_frequency >= 1_000_000, "{} ticks per second", info.counter_frequency);
     check!(info.kernel_bytes != 0 && info.kernel_bytes < info.ram_bytes / 4, "the kernel keeps {}", info.kernel_bytes);

@@ -9,7 +9,7 @@ use anos::{Rights, env};
 use super::cases;
 use super::ipc::{at, number};
 use crate::arch;
-use crate::case::{Case, SPACE, core, count, in_ms, shared, shared_value};
+use crate::case::{self, Case, SPACE, core, count, in_ms, shared, shared_value};
 use crate::check::{Outcome, check, equal};
 use crate::hands::{Event, Order};
 use crate::helper::{HIGH, LOW, NORMAL};
@@ -92,17 +92,23 @@ fn registers_survive_a_fault(case: &mut Case) -> Outcome {
 }
 
 fn registers_survive_a_move_to_another_core(case: &mut Case) -> Outcome {
-    let helper = case.helper(1, LOW, hold, 9)?;
-    let other = case.helper(1, LOW, hold, 10)?;
     let mut moves = 0;
-    while shared_value(1) < 2 && moves < 10_000 {
-        helper.thread.set_core(core(moves % env::cores()))?;
-        case.sleep(1)?;
-        moves += 1;
+    // Where the machine under this one is busy, the helpers may be done before one has moved much.
+    for round in 1..=case::ROUNDS {
+        let helper = case.helper(1, LOW, hold, 9)?;
+        let other = case.helper(1, LOW, hold, 10)?;
+        while shared_value(1) < 2 * round && moves < 10_000 {
+            helper.thread.set_core(core(moves % env::cores()))?;
+            case.sleep(1)?;
+            moves += 1;
+        }
+        case.join_all([helper, other])?;
+        equal!((shared_value(0), shared_value(1)), (0, 2 * round));
+        if moves > 2 {
+            return Ok(());
+        }
     }
-    case.join_all([helper, other])?;
-    equal!((shared_value(0), shared_value(1)), (0, 2));
-    check!(moves > 2, "only {moves} moves");
+    check!(false, "only {moves} moves");
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use anos::{Error, Kind, Message, Rights, env};
 use super::cases;
 use super::ipc::{at, number, words};
 use crate::arch::{self, REGISTERS, Registers};
-use crate::case::{Case, MEMORY, TABLE, core, count, shared, shared_value};
+use crate::case::{Case, MEMORY, ROUNDS, TABLE, core, count, shared, shared_value};
 use crate::check::{Outcome, check, equal};
 use crate::helper::{HIGH, LOW};
 
@@ -206,16 +206,22 @@ fn integers_survive_other_threads_turns(case: &mut Case) -> Outcome {
 }
 
 fn integers_survive_a_move_to_another_core(case: &mut Case) -> Outcome {
-    let helper = case.helper(1, LOW, hold, 9)?;
     let mut moves = 0;
-    while shared_value(1) == 0 && moves < 10_000 {
-        helper.thread.set_core(core(moves % env::cores()))?;
-        case.sleep(1)?;
-        moves += 1;
+    // Where the machine under this one is busy, the helper may be done before it has moved much.
+    for round in 1..=ROUNDS {
+        let helper = case.helper(1, LOW, hold, 9)?;
+        while shared_value(1) < round && moves < 10_000 {
+            helper.thread.set_core(core(moves % env::cores()))?;
+            case.sleep(1)?;
+            moves += 1;
+        }
+        case.join(helper)?;
+        equal!((shared_value(0), shared_value(1)), (0, round));
+        if moves > 2 {
+            return Ok(());
+        }
     }
-    case.join(helper)?;
-    equal!((shared_value(0), shared_value(1)), (0, 1));
-    check!(moves > 2, "only {moves} moves");
+    check!(false, "only {moves} moves");
     Ok(())
 }
 

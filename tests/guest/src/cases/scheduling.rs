@@ -10,7 +10,7 @@ use anos::{Error, Rights, env, sys};
 use super::cases;
 use super::ipc::{at, number};
 use super::threads::count_for_ever;
-use crate::case::{Case, core, count, in_ms, now, shared, shared_value, spin, spin_until, ticket};
+use crate::case::{Case, ROUNDS, core, count, in_ms, now, shared, shared_value, spin, spin_until, ticket};
 use crate::check::{Outcome, check, equal};
 use crate::helper::{HIGH, LOW, NORMAL};
 use crate::supervisor::WORKER;
@@ -229,10 +229,20 @@ fn a_thread_s_core_needs_a_sched_control(case: &mut Case) -> Outcome {
 
 fn a_core_without_work_idles(case: &mut Case) -> Outcome {
     let last = core(env::cores() - 1);
-    let (start, before) = (now(), last.info()?.idle_ns);
-    case.sleep(30)?;
-    let idle = last.info()?.idle_ns - before;
-    check!((15_000_000..=now() - start).contains(&idle), "{idle} ns of {}", now() - start);
+    let mut most = 0;
+    // If the machine under this one stands still when the sleep begins, the deadline may have passed by then.
+    for _ in 0..ROUNDS {
+        let (start, before) = (now(), last.info()?.idle_ns);
+        case.sleep(30)?;
+        let idle = last.info()?.idle_ns - before;
+        let spent = now() - start;
+        check!(idle <= spent, "{idle} ns of {spent}");
+        most = most.max(idle);
+        if most >= 15_000_000 {
+            return Ok(());
+        }
+    }
+    check!(false, "{most} ns of 30 ms at most");
     Ok(())
 }
 

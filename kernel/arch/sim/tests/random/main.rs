@@ -1,6 +1,8 @@
 //! The whole system, at random: several programs make plausible and absurd system calls, use memory, fault; interrupts
 //! come, time passes; cores stop where it hurts. After every step all rules are checked.
 //!
+//! Every run plays the same episodes, and one more with a seed from the clock, so that many runs see more than one.
+//!
 //! A failing run prints its seed: `ANOS_SEED=n cargo test -p anos-sim --test random` plays exactly that one again.
 //! `ANOS_STEPS=n` sets how many steps each test takes in all.
 
@@ -9,6 +11,7 @@ mod generate;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anos_abi::object::Method;
 
@@ -24,6 +27,12 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
+/// A seed that is another one each time. Few digits: somebody may have to type it.
+fn seed_from_the_clock() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |since| since.as_secs() % 1_000_000_000 + u64::from(since.subsec_nanos()))
+}
+
 /// How often each method was called, and how often it succeeded.
 type Tally = BTreeMap<String, (u64, u64)>;
 
@@ -35,7 +44,9 @@ fn play(cores: u64) {
     }
     let steps = number("ANOS_STEPS").unwrap_or(STEPS);
     let episodes = steps.div_ceil(EPISODE);
-    for seed in 1..=episodes {
+    let fresh = seed_from_the_clock();
+    println!("{cores} cores; the seed from the clock is ANOS_SEED={fresh}");
+    for seed in (1..=episodes).chain([fresh]) {
         Episode::new(cores, seed).play(EPISODE, &mut tally);
     }
     for (name, (calls, successes)) in &tally {
