@@ -38,8 +38,8 @@ pub trait Kernel {
     /// `TimedOut` if there is none and `wait` is false.
     fn receive(&mut self, endpoint: u32, reply: u32, receive: u32, wait: bool) -> Result<Received, Error>;
 
-    /// Answers through a Reply. Whether somebody still waited for it makes no difference.
-    fn answer(&mut self, reply: u32, message: &Message);
+    /// Answers through a Reply. False if nobody waits for it any more.
+    fn answer(&mut self, reply: u32, message: &Message) -> bool;
 
     /// Copies bytes to memory of the root server's own that the caller has mapped, writable, for that and nothing else.
     fn fill(&mut self, address: u64, bytes: &[u8]);

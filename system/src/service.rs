@@ -44,7 +44,7 @@ fn right_for(request: &Request) -> u8 {
 }
 
 impl<K: Kernel> Root<'_, K> {
-    /// Serves one message; the answer, if it is due now. `reply` is the Reply it came with.
+    /// Serves one message; the answer, if one is due now. `reply` is the Reply it came with.
     pub(crate) fn serve(&mut self, received: &Received, reply: u32) -> Option<Message> {
         let badge = Badge::from_word(received.badge);
         if badge.role == GONE {
@@ -103,7 +103,7 @@ impl<K: Kernel> Root<'_, K> {
 
     // Faults.
 
-    /// A thread of the process faulted, and waits for an answer that never comes: the process ends.
+    /// A thread of the process faulted: the process ends.
     fn fault(&mut self, place: usize, message: &Message) {
         let [kind, program_counter, address, cause, ..] = message.words;
         let kind = FaultKind::from_number(kind);
@@ -324,7 +324,7 @@ impl<K: Kernel> Root<'_, K> {
     fn kill(&mut self, by: u32, pid: u32) -> Served {
         let place = self.place_of(pid)?;
         self.end_process(place, End::Killed);
-        // Who killed itself hears nothing of it.
+        // Who killed itself has nobody to tell.
         if by == pid { Ok(None) } else { answer(&[]) }
     }
 }

@@ -81,9 +81,9 @@ impl Kernel for OnSim {
         })
     }
 
-    fn answer(&mut self, reply: u32, message: &Message) {
+    fn answer(&mut self, reply: u32, message: &Message) -> bool {
         let message = anos_sim::Message::new(message.label).words(&message.words).deadline(0);
-        self.root_call(SystemCall::Send, reply, &message);
+        self.root_call(SystemCall::Send, reply, &message).status.result().is_ok()
     }
 
     fn fill(&mut self, address: u64, bytes: &[u8]) {

@@ -3,7 +3,7 @@
 //! It is strict where the real one is: a slot must be empty to be filled, an Untyped hands out no more than it has,
 //! a Frame must be mapped to be filled. What it doesn't do is run anything.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::string::String;
 use std::vec;
 use std::vec::Vec;
@@ -46,6 +46,8 @@ pub struct Fake {
     /// What waits at other endpoints, by slot: what was sent before its capability went.
     pub elsewhere: BTreeMap<u32, VecDeque<Received>>,
     pub answers: Vec<(u32, Message)>,
+    /// Replies that somebody waits on: callers here outlive whatever happens to the process that their badge names.
+    pub occupied: BTreeSet<u32>,
     pub printed: Vec<u8>,
     pub starts: Vec<StartInfo>,
     pub resets: Vec<u64>,
@@ -252,8 +254,14 @@ impl Kernel for Fake {
         self.at(endpoint, Kind::Endpoint)?;
         self.at(reply, Kind::Reply)?;
         assert!(!self.slots.contains_key(&(ROOT_TABLE, receive)), "a capability was left where the next one arrives");
+        if self.occupied.contains(&reply) {
+            return Err(Error::Busy);
+        }
         let queue = if endpoint == ENDPOINT { Some(&mut self.inbox) } else { self.elsewhere.get_mut(&endpoint) };
         let received = queue.and_then(VecDeque::pop_front).ok_or(Error::TimedOut)?;
+        if received.answerable {
+            self.occupied.insert(reply);
+        }
         if received.capability && receive != 0 {
             let object = self.fresh();
             self.insert((ROOT_TABLE, receive), Kind::Thread, object, 0, 0)?;
@@ -261,8 +269,12 @@ impl Kernel for Fake {
         Ok(received)
     }
 
-    fn answer(&mut self, reply: u32, message: &Message) {
+    fn answer(&mut self, reply: u32, message: &Message) -> bool {
+        if !self.occupied.remove(&reply) {
+            return false;
+        }
         self.answers.push((reply, *message));
+        true
     }
 
     fn fill(&mut self, address: u64, bytes: &[u8]) {
