@@ -96,6 +96,14 @@ pub fn revoke<K: Kernel>(kernel: &mut K, slot: u32) -> Result<(), Error> {
     kernel.invoke(slot::CAP_TABLE, Method::CapTableRevoke, &[slot.into()], 0, 0).map(drop)
 }
 
+/// Empties a slot of the root server's that holds a capability from outside. Revoked first: one from which much was
+/// derived can't be deleted as it is.
+pub fn discard<K: Kernel>(kernel: &mut K, slot: u32) {
+    // An empty slot is as good.
+    let _ = revoke(kernel, slot);
+    let _ = delete(kernel, slot);
+}
+
 /// The kind of capability in a slot of some table.
 pub fn kind_in<K: Kernel>(kernel: &mut K, table: u32, slot: u32) -> Result<Kind, Error> {
     let [kind, ..] = kernel.invoke(table, Method::CapTableLook, &[slot.into()], 0, 0)?;

@@ -345,7 +345,7 @@ impl<'a, K: Kernel> Root<'a, K> {
         let answer = self.serve(&received, reply);
         if received.capability {
             // Nothing that came along and was not taken stays here.
-            let _ = kernel::delete(&mut self.kernel, RECEIVED);
+            kernel::discard(&mut self.kernel, RECEIVED);
         }
         // Whoever isn't kept waiting gets an answer, due or not. The badge says in whose name a thread called, not
         // whose it is: it may outlive the process that just ended, and with it the Reply would stay occupied. (For a

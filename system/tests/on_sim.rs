@@ -30,7 +30,7 @@ riscv64 = { registers = 0x1000_0000, size = 0x100, interrupt = 10, trigger = "le
 package = "server"
 start = "boot"
 cores = [1]
-memory = "128 KiB"
+memory = "256 KiB"
 priority = 150
 devices = ["serial"]
 provides = ["service"]
@@ -109,7 +109,11 @@ impl Kernel for OnSim {
 }
 
 fn boot(archive: &[u8], levels: u8) -> Root<'_, OnSim> {
-    let config = Config { pages: 2048, levels, ..Config::cores(2) };
+    boot_on(2, archive, levels)
+}
+
+fn boot_on(cores: u64, archive: &[u8], levels: u8) -> Root<'_, OnSim> {
+    let config = Config { pages: 2048, levels, ..Config::cores(cores) };
     let mut kernel = OnSim { sim: Sim::boot_with(config, &Payload::default().bytes(), 1).expect("boots") };
     let info: BootInfo = kernel.sim.boot_info();
     let runs = &info.untyped[..usize::try_from(info.untyped_count).expect("few")];
@@ -181,7 +185,7 @@ fn a_process_sees_what_it_was_given_and_nothing_else() {
             (Access::Store, start::ADDRESS),
             (Access::Load, 0),
             (Access::Load, start::STACK_TOP),
-            (Access::Load, start::STACK_TOP - 4 * PAGE_SIZE - 8),
+            (Access::Load, start::STACK_TOP - 8 * PAGE_SIZE - 8),
             (Access::Load, anos_system::layout::WINDOW_ADDRESS),
         ] {
             assert!(sim.access(core, access, address, 1).is_err(), "{access:?} at {address:#x}");
@@ -232,6 +236,46 @@ fn everything_comes_back_however_processes_end() {
     }
 }
 
+/// The process on the work core makes an object in a slot of its own.
+fn make(root: &mut Root<'_, OnSim>, untyped: u32, kind: Kind, size: u64, count: u64, into: u32) {
+    let words = [kind as u64, size, count];
+    loop {
+        let made = root.kernel.sim.call(core_id(WORK), untyped, Method::UntypedRetype, &words, 0, into);
+        if made.result() != Err(Error::Again) {
+            made.result().expect("a process can use its memory");
+            return;
+        }
+    }
+}
+
+/// The process on the work core announces a thread, or what it passes as one.
+fn announce(root: &mut Root<'_, OnSim>, passed: u32, core: Option<u32>) -> Result<[u64; 8], Error> {
+    let request = Request::AddThread { core, name: anos_interfaces::Name::default() }.message();
+    let message = anos_sim::Message::new(request.label).words(&request.words).pass(passed);
+    let thread = root.kernel.sim.system_call(core_id(WORK), SystemCall::Call, slot::SUPERVISOR, &message);
+    serve(root);
+    root.kernel.sim.answer(thread).result()
+}
+
+#[test]
+fn what_a_process_passes_never_stays_in_the_way() {
+    const FAMILY: u32 = 60;
+    const SIBLING: u32 = 61;
+    const THREAD: u32 = 62;
+    const CHILDREN: u32 = 100;
+    let archive = files::boot_archive(SYSTEM);
+    let mut root = boot(&archive, 3);
+    // An Untyped with many children and a newer sibling: it goes along as it is, and can't just be deleted.
+    make(&mut root, slot::MEMORY, Kind::Untyped, 2, 1, FAMILY);
+    make(&mut root, FAMILY, Kind::Notification, 0, 64, CHILDREN);
+    make(&mut root, FAMILY, Kind::Notification, 0, 1, CHILDREN + 64);
+    make(&mut root, slot::MEMORY, Kind::Notification, 0, 1, SIBLING);
+    make(&mut root, slot::MEMORY, Kind::Thread, 0, 1, THREAD);
+    assert_eq!(announce(&mut root, FAMILY, None), Err(Error::WrongKind));
+    assert_eq!(announce(&mut root, THREAD, None), Ok([0; 8]), "the next one is taken");
+    root.kernel.sim.check();
+}
+
 /// The client calls the server, which isn't receiving.
 fn client_calls_server(root: &mut Root<'_, OnSim>) -> Ref<Thread> {
     let core = core_id(WORK);
@@ -253,9 +297,7 @@ fn client_calls_server(root: &mut Root<'_, OnSim>) -> Ref<Thread> {
 fn receive_call(root: &mut Root<'_, OnSim>) -> Status {
     const REPLY: u32 = 60;
     let core = core_id(WORK);
-    let words = [Kind::Reply as u64, 0, 1];
-    let made = root.kernel.sim.call(core, slot::MEMORY, Method::UntypedRetype, &words, 0, REPLY);
-    made.result().expect("a process can use its memory");
+    make(root, slot::MEMORY, Kind::Reply, 0, 1, REPLY);
     let message = anos_sim::Message::new(0).reply(REPLY).deadline(0);
     let thread = root.kernel.sim.system_call(core, SystemCall::Recv, slot::FIRST_NAMED, &message);
     let answer = root.kernel.sim.answer(thread);
