@@ -24,9 +24,7 @@ const MAX_FAILURES: u32 = 5;
 impl<K: Kernel> Root<'_, K> {
     /// Ends the process at a place. When this returns it is gone, its memory is free, and who waited for it knows.
     pub(crate) fn end_process(&mut self, place: usize, end: End) {
-        // Suspended first, so that nothing of it runs while it is taken apart.
-        let thread = layout::process(place) + window::THREAD;
-        let _ = self.kernel.invoke(thread, Method::ThreadSuspend, &[], 0, 0);
+        self.stop_threads(place);
         let Some(process) = self.processes.take(place) else { return };
         let (pid, program, parent) = (process.pid, process.program, process.parent);
         for slots in self.devices.iter().filter(|slots| slots.owner.0 == program && slots.interrupt != 0) {
@@ -40,6 +38,18 @@ impl<K: Kernel> Root<'_, K> {
             self.ends.put(pid, parent, end);
         }
         self.start_again(program, end);
+    }
+
+    /// Stops a process's threads before it is taken apart: on another core, one could make capabilities as fast as they
+    /// are revoked.
+    fn stop_threads(&mut self, place: usize) {
+        let Some(process) = self.processes.get(place) else { return };
+        for (slot, _) in process.thread_slots(place) {
+            // One that is gone has stopped.
+            let _ = self.kernel.invoke(slot, Method::ThreadSuspend, &[], 0, 0);
+        }
+        // Those that it never announced stop as they lose their address space.
+        let _ = kernel::revoke(&mut self.kernel, layout::process(place) + window::SPACE);
     }
 
     /// Gives back a block and all that was made from it.

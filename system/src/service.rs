@@ -129,16 +129,18 @@ impl<K: Kernel> Root<'_, K> {
         if !came || kernel::kind_in(&mut self.kernel, boot_slot::CAP_TABLE, RECEIVED)? != Kind::Thread {
             return Err(Error::WrongKind.into());
         }
+        self.forget_stopped(place);
+        let process = self.processes.get(place).ok_or(Refusal::NoSuchProcess)?;
+        let free = process.threads.iter().position(Option::is_none).ok_or(Refusal::TooMany)?;
         if let Some(core) = core {
             self.place_thread(place, core)?;
         }
-        self.forget_stopped(place);
-        let first = layout::process(place) + window::THREADS;
-        let process = self.processes.get_mut(place).ok_or(Refusal::NoSuchProcess)?;
-        let free = process.threads.iter_mut().zip(first..).find(|(thread, _)| thread.is_none());
-        let (thread, slot) = free.ok_or(Refusal::TooMany)?;
+        let slot = layout::process(place) + window::THREADS + layout::number(free);
         kernel::move_to(&mut self.kernel, RECEIVED, boot_slot::CAP_TABLE, slot)?;
-        *thread = Some(name);
+        let threads = self.processes.get_mut(place).map(|process| &mut process.threads);
+        if let Some(thread) = threads.and_then(|threads| threads.get_mut(free)) {
+            *thread = Some(name);
+        }
         answer(&[])
     }
 

@@ -48,6 +48,8 @@ uses = ["service"]
 /// The kernel's calls, made by the root server's thread on core 0.
 struct OnSim {
     sim: Sim,
+    /// A core on which nothing may run any more once capabilities are being revoked.
+    quiet: Option<CoreId>,
 }
 
 impl OnSim {
@@ -62,6 +64,8 @@ impl Kernel for OnSim {
     fn invoke(&mut self, target: u32, method: Method, words: &[u64], pass: u32, receive: u32) -> Result<Words, Error> {
         let message = anos_sim::Message::new(method.label()).words(words).pass(pass).receive(receive);
         loop {
+            let quiet = self.quiet.filter(|_| method == Method::CapTableRevoke);
+            assert!(quiet.is_none_or(|core| self.sim.thread(core).is_none()), "it could make more than is revoked");
             let answer = self.root_call(SystemCall::Call, target, &message);
             if answer.result() != Err(Error::Again) {
                 return answer.result();
@@ -114,7 +118,7 @@ fn boot(archive: &[u8], levels: u8) -> Root<'_, OnSim> {
 
 fn boot_on(cores: u64, archive: &[u8], levels: u8) -> Root<'_, OnSim> {
     let config = Config { pages: 2048, levels, ..Config::cores(cores) };
-    let mut kernel = OnSim { sim: Sim::boot_with(config, &Payload::default().bytes(), 1).expect("boots") };
+    let mut kernel = OnSim { sim: Sim::boot_with(config, &Payload::default().bytes(), 1).expect("boots"), quiet: None };
     let info: BootInfo = kernel.sim.boot_info();
     let runs = &info.untyped[..usize::try_from(info.untyped_count).expect("few")];
     let buddy = take_memory(&mut kernel, runs).expect("memory");
@@ -274,6 +278,75 @@ fn what_a_process_passes_never_stays_in_the_way() {
     assert_eq!(announce(&mut root, FAMILY, None), Err(Error::WrongKind));
     assert_eq!(announce(&mut root, THREAD, None), Ok([0; 8]), "the next one is taken");
     root.kernel.sim.check();
+}
+
+/// The process on the work core makes a thread of its own, without starting it.
+fn make_thread(root: &mut Root<'_, OnSim>, at: u32) {
+    let sim_call = |root: &mut Root<'_, OnSim>, method, words: &[u64], pass| {
+        root.kernel.sim.call(core_id(WORK), at, method, words, pass, 0).result().expect("its own thread");
+    };
+    make(root, slot::MEMORY, Kind::Thread, 0, 1, at);
+    sim_call(root, Method::ThreadSetTable, &[], slot::CAP_TABLE);
+    sim_call(root, Method::ThreadSetSpace, &[], slot::ADDRESS_SPACE);
+    sim_call(root, Method::ThreadSetPriority, &[100, 100], 0);
+}
+
+#[test]
+fn no_thread_of_a_process_runs_while_it_is_taken_apart() {
+    const THREAD: u32 = 60;
+    let other = core_id(WORK + 1);
+    let system = SYSTEM.replace("cores = [1]", "cores = [1, 2]");
+    let archive = files::boot_archive(&system);
+    let mut root = boot_on(3, &archive, 3);
+    make_thread(&mut root, THREAD);
+    announce(&mut root, THREAD, Some(2)).expect("it may use that core");
+    let words = [start::PROGRAM_ADDRESS, start::STACK_TOP, 0, 0, 0];
+    root.kernel.sim.call(core_id(WORK), THREAD, Method::ThreadStart, &words, 0, 0).result().expect("starts");
+    root.kernel.sim.settle();
+    assert!(root.kernel.sim.thread(other).is_some());
+    root.kernel.quiet = Some(other);
+    root.kernel.sim.fault(core_id(WORK), FaultKind::Breakpoint);
+    serve(&mut root);
+    root.kernel.sim.check();
+    assert_eq!(root.kernel.sim.thread(other), None);
+}
+
+#[test]
+fn a_thread_that_was_never_announced_ends_with_its_process() {
+    const THREADS: [u32; 3] = [60, 61, 62];
+    let archive = files::boot_archive(SYSTEM);
+    let mut root = boot(&archive, 3);
+    let memory = root.memory();
+    for thread in THREADS {
+        make_thread(&mut root, thread);
+        let words = [start::PROGRAM_ADDRESS, start::STACK_TOP, 0, 0, 0];
+        root.kernel.sim.call(core_id(WORK), thread, Method::ThreadStart, &words, 0, 0).result().expect("starts");
+    }
+    root.kernel.sim.fault(core_id(WORK), FaultKind::Breakpoint);
+    serve(&mut root);
+    root.kernel.sim.check();
+    assert_eq!(running(&mut root), "server", "it was started again, and is alone");
+    assert_eq!(root.memory(), memory);
+}
+
+#[test]
+fn a_thread_that_finds_no_place_stays_on_its_core() {
+    const FIRST: u32 = 60;
+    let system = SYSTEM.replace("cores = [1]", "cores = [1, 2]");
+    let archive = files::boot_archive(&system);
+    let mut root = boot_on(3, &archive, 3);
+    let known = u32::try_from(anos_system::layout::MAX_THREADS).expect("few");
+    let words = [start::PROGRAM_ADDRESS, start::STACK_TOP, 0, 0, 0];
+    for thread in FIRST..FIRST + known {
+        make_thread(&mut root, thread);
+        announce(&mut root, thread, None).expect("there is a place");
+        root.kernel.sim.call(core_id(WORK), thread, Method::ThreadStart, &words, 0, 0).result().expect("starts");
+    }
+    make_thread(&mut root, FIRST + known);
+    assert!(announce(&mut root, FIRST + known, Some(2)).is_err());
+    let info = root.kernel.sim.call(core_id(WORK), FIRST + known, Method::ThreadInfo, &[], 0, 0);
+    let [_, _, core, ..] = info.result().expect("its own thread");
+    assert_eq!(core, WORK);
 }
 
 /// The client calls the server, which isn't receiving.
