@@ -94,6 +94,13 @@ impl Fake {
         self.at(at, Kind::CapTable).expect("a table").object
     }
 
+    /// Whoever was given a copy of the root server's capability makes one more of it, somewhere.
+    pub fn pass_on(&mut self, from: u32, to: (usize, u32)) {
+        let given = self.slots.get(&(ROOT_TABLE, from)).expect("filled").id;
+        let copy = *self.slots.values().find(|cap| cap.parent == given).expect("somebody was given one");
+        self.insert(to, copy.kind, copy.object, copy.size, copy.id).expect("empty");
+    }
+
     fn insert(&mut self, at: (usize, u32), kind: Kind, object: usize, size: u64, parent: usize) -> Result<(), Error> {
         if at.1 == 0 || u64::from(at.1) >= self.sizes.get(&at.0).copied().unwrap_or(0) {
             return Err(Error::InvalidSlot);
