@@ -140,6 +140,22 @@ fn waiting_takes_no_reply_for_ever() {
 }
 
 #[test]
+fn of_a_process_that_waits_too_often_the_oldest_request_makes_room() {
+    let archive = boot_archive(SYSTEM);
+    let mut root = start(&archive);
+    let pid = run(&mut root, "hello").expect("starts");
+    let wait = Request::Wait { pid }.message();
+    for _ in 1..layout::MAX_PROCESSES {
+        assert_eq!(send(&mut root, Badge { pid: SHELL, role: MANAGER }, wait, false), None, "one for each process");
+    }
+    let oldest = root.waiters[0].reply;
+    let before = root.kernel.answers.len();
+    assert_eq!(send(&mut root, Badge { pid: SHELL, role: MANAGER }, wait, false), None);
+    assert_eq!(root.kernel.answers[before..], [(oldest, Message::refusal(Error::Cancelled))]);
+    assert!(root.waiters.len() < layout::MAX_WAITERS, "others can wait, too");
+}
+
+#[test]
 fn a_service_survives_its_servers_restart() {
     let archive = boot_archive(SYSTEM);
     let mut root = start(&archive);
