@@ -61,6 +61,7 @@ pub enum Request {
         code: u64,
     },
     /// The sender has made a thread. Passes the Thread, so that the root server can say what it does, and place it.
+    /// Threads that were announced before and are stopped are forgotten: start each before you announce the next.
     /// Words: the core it shall run on, or all ones for the one it is on; name.
     AddThread {
         /// Where it shall run. Only if the manifest lets the program use that core.

@@ -158,19 +158,17 @@ impl<K: Kernel> Root<'_, K> {
         Ok(())
     }
 
-    /// When all places for threads are taken: those whose threads have stopped, or are gone, become free.
+    /// Places whose threads have stopped, or are gone, become free: who announces a thread has started those before,
+    /// and a thread that has ended may be announced once more, with its next work.
     fn forget_stopped(&mut self, place: usize) {
         let first = layout::process(place) + window::THREADS;
         let Some(process) = self.processes.get_mut(place) else { return };
-        if process.threads.iter().any(Option::is_none) {
-            return;
-        }
-        for (thread, slot) in process.threads.iter_mut().zip(first..) {
+        for (thread, slot) in process.threads.iter_mut().zip(first..).filter(|(thread, _)| thread.is_some()) {
             let info = self.kernel.invoke(slot, Method::ThreadInfo, &[], 0, 0);
             if info.is_ok_and(|[state, ..]| state != ThreadState::Stopped as u64) {
                 continue;
             }
-            let _ = kernel::delete(&mut self.kernel, slot);
+            kernel::discard(&mut self.kernel, slot);
             *thread = None;
         }
     }

@@ -9,7 +9,7 @@ use std::vec;
 use std::vec::Vec;
 
 use anos_abi::boot::{ROOT_TABLE_SLOTS, UntypedRun, slot};
-use anos_abi::object::Method;
+use anos_abi::object::{Method, ThreadState};
 use anos_abi::{Error, Kind, PAGE_SIZE, Rights};
 use anos_interfaces::Message;
 use anos_interfaces::start::StartInfo;
@@ -48,6 +48,8 @@ pub struct Fake {
     pub answers: Vec<(u32, Message)>,
     /// Replies that somebody waits on: callers here outlive whatever happens to the process that their badge names.
     pub occupied: BTreeSet<u32>,
+    /// The slots of threads that have stopped; all others wait for a message.
+    pub stopped: BTreeSet<u32>,
     pub printed: Vec<u8>,
     pub starts: Vec<StartInfo>,
     pub resets: Vec<u64>,
@@ -245,7 +247,10 @@ impl Kernel for Fake {
                 let object = self.fresh();
                 self.insert((ROOT_TABLE, receive), Kind::IoPort, object, 0, 0)?;
             }
-            Method::ThreadInfo => return Ok([4, 7, 1, 1000, 0x40_0000, 0x3f_0000_0000, 0, 7]),
+            Method::ThreadInfo => {
+                let state = if self.stopped.contains(&target) { ThreadState::Stopped } else { ThreadState::Receiving };
+                return Ok([state as u64, 7, 1, 1000, 0x40_0000, 0x3f_0000_0000, 0, 7]);
+            }
             Method::DebugWrite => {
                 let bytes = words[1..].iter().flat_map(|word| word.to_le_bytes());
                 self.printed.extend(bytes.take(usize::try_from(words[0]).unwrap_or(0)));

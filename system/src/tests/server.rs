@@ -274,6 +274,30 @@ fn threads_are_listed_and_their_number_is_bounded() {
 }
 
 #[test]
+fn a_thread_that_works_again_is_listed_once() {
+    let archive = boot_archive(SYSTEM);
+    let mut root = start(&archive);
+    let place = root.processes.place_of(SHELL).expect("runs");
+    let first = layout::process(place) + window::THREADS;
+    let names = |root: &mut Root<'_, Fake>| -> Vec<String> {
+        let threads = (1..).map_while(|index| ask(root, Request::ThreadOf { pid: SHELL, index }).ok());
+        threads.map(|words| String::from(process::Thread::from_words(&words).expect("sound").name.as_str())).collect()
+    };
+    let add = |root: &mut Root<'_, Fake>, name| {
+        let request = Request::AddThread { core: None, name: Name::new(name).expect("short") };
+        send(root, Badge { pid: SHELL, role: 0 }, request.message(), true).expect("an answer").check().expect("taken");
+    };
+    add(&mut root, "one");
+    add(&mut root, "two");
+    assert_eq!(names(&mut root), ["one", "two"]);
+    // The first has done its work, and is announced with its next.
+    root.kernel.stopped.insert(first);
+    add(&mut root, "three");
+    root.kernel.stopped.clear();
+    assert_eq!(names(&mut root), ["three", "two"]);
+}
+
+#[test]
 fn a_system_that_cannot_start_says_why() {
     let whole = boot_archive(SYSTEM);
     let runs = runs(&[8000]);
