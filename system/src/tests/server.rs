@@ -11,7 +11,7 @@ use anos_interfaces::start::{name, slot};
 use anos_interfaces::{Badge, Failure, Message, Name, Refusal};
 
 use super::fake::{Cap, Fake, runs};
-use super::files::boot_archive;
+use super::files::{self, boot_archive};
 use crate::kernel::Received;
 use crate::layout::{self, window};
 use crate::root::{BootFailure, Facts, Root, take_memory};
@@ -309,8 +309,8 @@ fn a_system_that_cannot_start_says_why() {
     assert_eq!(failure(&whole), None);
     assert_eq!(failure(&whole[..whole.len() - 512]), Some(BootFailure::BadArchive));
     assert_eq!(failure(&[]), Some(BootFailure::BadArchive));
-    assert_eq!(failure(&super::files::tar(&[("other", b"")])), Some(BootFailure::NoManifest));
-    let bad = super::files::tar(&[("manifest.bin", b"AnosMan1\xff\xff")]);
+    assert_eq!(failure(&files::tar(&[("other", b"")])), Some(BootFailure::NoManifest));
+    let bad = files::tar(&[("manifest.bin", b"AnosMan1\xff\xff")]);
     assert!(matches!(failure(&bad), Some(BootFailure::BadManifest(_))));
 }
 
@@ -318,8 +318,8 @@ fn a_system_that_cannot_start_says_why() {
 fn a_program_that_is_missing_or_bad_is_reported_and_the_rest_starts() {
     let manifest = anos_manifest::host::parse(std::path::Path::new("test.toml"), SYSTEM, None).expect("good");
     let compiled = anos_manifest::host::compile(&manifest, anos_manifest::host::Architecture::X86_64);
-    let program = super::files::elf(62, 0x40_0010, &super::files::USUAL);
-    let archive = super::files::tar(&[
+    let program = files::elf(62, 0x40_0010, &files::USUAL);
+    let archive = files::tar(&[
         (anos_manifest::FILE, &compiled),
         ("programs/console.elf", &program[..1000]),
         ("programs/shell.elf", &program),
@@ -331,6 +331,19 @@ fn a_program_that_is_missing_or_bad_is_reported_and_the_rest_starts() {
          anos: console: programs/console.elf can't be run: a segment lies outside the file: is it truncated?\n"
     );
     assert_eq!(root.processes.iter().count(), 1);
+}
+
+#[test]
+fn a_program_that_is_spread_too_far_is_said_to_be() {
+    let manifest = anos_manifest::host::parse(std::path::Path::new("test.toml"), SYSTEM, None).expect("good");
+    let compiled = anos_manifest::host::compile(&manifest, anos_manifest::host::Architecture::X86_64);
+    // Each segment in a GiB of its own takes a page table of two levels.
+    let segments = (0..8).map(|n| files::Load { address: 0x40_0000 + (n << 30), ..files::USUAL[0] });
+    let program = files::elf(62, 0x40_0010, &segments.collect::<Vec<_>>());
+    let archive = files::tar(&[(anos_manifest::FILE, &compiled), ("programs/uart.elf", &program)]);
+    let text = start(&archive).kernel.text();
+    let first = "anos: uart: programs/uart.elf can't be run: it takes more than 16 Frames or 16 page tables\n";
+    assert!(text.starts_with(first), "{text}");
 }
 
 #[test]
