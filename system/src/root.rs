@@ -156,7 +156,8 @@ pub fn take_memory<K: Kernel>(kernel: &mut K, runs: &[UntypedRun]) -> Result<Bud
 }
 
 impl<'a, K: Kernel> Root<'a, K> {
-    /// Takes everything over. `buddy` has the memory; what follows from here on takes no more heap than now.
+    /// Takes everything over. `buddy` has the memory. The lists that grow with requests take
+    /// theirs here, once; starting a process takes a little heap, and ending it gives that back.
     ///
     /// # Errors
     /// Why there can be no system.

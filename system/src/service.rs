@@ -181,7 +181,6 @@ impl<K: Kernel> Root<'_, K> {
         let threads = 1 + process.threads.iter().flatten().count();
         let answered = process::Process {
             pid: process.pid,
-            state: process::ProcessState::Running,
             threads: u32::try_from(threads).unwrap_or(u32::MAX),
             memory_bytes: process.block.bytes(),
             name: Name::new(name).unwrap_or_default(),
