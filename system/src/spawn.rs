@@ -442,7 +442,7 @@ fn give_cores<K: Kernel>(
 ) -> Result<(), SpawnFailure> {
     for core in 0..number(usize::try_from(cores).unwrap_or(0)) {
         if giver.given.len() < MAX_CAPABILITIES && (entry.cores == 0 || entry.cores >> core & 1 == 1) {
-            giver.add(&format!("core-{core}"), Kind::SchedControl, None, |table, to| {
+            giver.add(&format!("{}{core}", name::CORE), Kind::SchedControl, None, |table, to| {
                 copy(kernel, boot_slot::SCHED_CONTROL + core, table, to, Rights::ALL)
             })?;
         }

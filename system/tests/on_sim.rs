@@ -33,7 +33,7 @@ cores = [1]
 memory = "256 KiB"
 priority = 150
 devices = ["serial"]
-provides = ["service"]
+provides = ["clock"]
 process = ["run", "kill"]
 restart = "fault"
 
@@ -42,7 +42,7 @@ package = "client"
 instances = 2
 cores = [1]
 memory = "256 KiB"
-uses = ["service"]
+uses = ["clock"]
 "#;
 
 /// The kernel's calls, made by the root server's thread on core 0.
