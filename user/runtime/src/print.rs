@@ -185,6 +185,19 @@ mod tests {
     }
 
     #[test]
+    fn a_display_that_prints_does_not_wait_for_itself() {
+        struct Loud;
+        impl fmt::Display for Loud {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                crate::println!("{} {}", 1, "while another text is formatted");
+                formatter.write_str("loud")
+            }
+        }
+        crate::println!("{Loud}");
+        assert!(TURN.try_take().is_some(), "the turn came back");
+    }
+
+    #[test]
     fn only_the_last_piece_says_that_nothing_follows() {
         assert_eq!(pieces(""), []);
         assert_eq!(pieces("hello\n"), [(String::from("hello\n"), false)]);
