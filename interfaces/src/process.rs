@@ -61,6 +61,7 @@ pub enum Request {
         code: u64,
     },
     /// The sender has made a thread. Passes the Thread, so that the root server can say what it does, and place it.
+    /// Threads that were announced before and are stopped are forgotten: start each before you announce the next.
     /// Words: the core it shall run on, or all ones for the one it is on; name.
     AddThread {
         /// Where it shall run. Only if the manifest lets the program use that core.
@@ -218,23 +219,11 @@ pub fn argument_pieces(bytes: &[u8]) -> impl Iterator<Item = Request> {
     })
 }
 
-/// What a process is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum ProcessState {
-    /// It runs, or could.
-    Running = 1,
-    /// It is being taken apart.
-    Ending = 2,
-}
-
-/// A process. Words: number; state; threads; bytes of memory it was given; name.
+/// A process. Words: number; 0; threads; bytes of memory it was given; name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
     /// Its number.
     pub pid: u32,
-    /// What it is doing.
-    pub state: ProcessState,
     /// Threads known to the root server.
     pub threads: u32,
     /// Bytes of memory it was given, all included: program, stacks, tables, heap.
@@ -247,16 +236,14 @@ impl Process {
     /// As words.
     pub fn words(&self) -> [u64; 8] {
         let [a, b, c, d] = self.name.words();
-        [self.pid.into(), self.state as u64, self.threads.into(), self.memory_bytes, a, b, c, d]
+        [self.pid.into(), 0, self.threads.into(), self.memory_bytes, a, b, c, d]
     }
 
     /// From words.
     pub fn from_words(words: &[u64; 8]) -> Result<Self, Error> {
-        let [pid, state, threads, memory_bytes, name @ ..] = words;
-        let state = if *state == ProcessState::Ending as u64 { ProcessState::Ending } else { ProcessState::Running };
+        let [pid, _, threads, memory_bytes, name @ ..] = words;
         Ok(Process {
             pid: half(*pid)?,
-            state,
             threads: half(*threads)?,
             memory_bytes: *memory_bytes,
             name: Name::from_words(name),

@@ -51,8 +51,7 @@ fn nonsense_is_refused() {
 
 #[test]
 fn answers_survive_the_way_through_words() {
-    let process =
-        Process { pid: 7, state: ProcessState::Ending, threads: 2, memory_bytes: 1 << 20, name: name("shell") };
+    let process = Process { pid: 7, threads: 2, memory_bytes: 1 << 20, name: name("shell") };
     assert_eq!(Process::from_words(&process.words()), Ok(process));
     let thread = Thread {
         state: ThreadState::Receiving,

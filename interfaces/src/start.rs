@@ -56,6 +56,15 @@ pub mod name {
     pub const INTERRUPT: &str = "interrupt";
     /// The kernel's console.
     pub const DEBUG: &str = "debug";
+    /// SchedControl of a core: this, and the core's number.
+    pub const CORE: &str = "core-";
+
+    /// Whether a name means what stands here, whatever the manifest says: no service can have it.
+    pub fn is_reserved(name: &str) -> bool {
+        let number = |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit());
+        [SERVICE, PROCESSES, PORTS, REGISTERS, INTERRUPT, DEBUG].contains(&name)
+            || name.strip_prefix(CORE).is_some_and(number)
+    }
 }
 
 /// "AnosProg", little-endian: the first word of [`StartInfo`].
@@ -200,6 +209,16 @@ mod tests {
         }
         assert!(!info.add_capability(console, 48, Kind::Endpoint));
         assert_eq!(info.named().len(), MAX_CAPABILITIES);
+    }
+
+    #[test]
+    fn names_that_programs_look_for_are_reserved_but_for_services() {
+        for reserved in [name::SERVICE, name::DEBUG, name::PORTS, "core-0", "core-63"] {
+            assert!(name::is_reserved(reserved), "{reserved}");
+        }
+        for free in [name::CONSOLE, name::SERIAL, "core", "core-", "core-dump", "debugger"] {
+            assert!(!name::is_reserved(free), "{free}");
+        }
     }
 
     #[test]

@@ -24,14 +24,13 @@ const MAX_FAILURES: u32 = 5;
 impl<K: Kernel> Root<'_, K> {
     /// Ends the process at a place. When this returns it is gone, its memory is free, and who waited for it knows.
     pub(crate) fn end_process(&mut self, place: usize, end: End) {
-        // Suspended first, so that nothing of it runs while it is taken apart.
-        let thread = layout::process(place) + window::THREAD;
-        let _ = self.kernel.invoke(thread, Method::ThreadSuspend, &[], 0, 0);
+        self.stop_threads(place);
         let Some(process) = self.processes.take(place) else { return };
         let (pid, program, parent) = (process.pid, process.program, process.parent);
-        for slots in self.devices.iter().filter(|slots| slots.owner.0 == program && slots.interrupt != 0) {
-            // Not bound is as good.
-            let _ = self.kernel.invoke(slots.interrupt, Method::InterruptUnbind, &[], 0, 0);
+        self.take_back_devices(program);
+        for (slot, _) in process.thread_slots(place).skip(1) {
+            // A thread that isn't the process's own would stay in the way of the next one's.
+            kernel::discard(&mut self.kernel, slot);
         }
         self.release(process.block);
         self.forget_waiter(|waiter| waiter.by == pid);
@@ -40,6 +39,32 @@ impl<K: Kernel> Root<'_, K> {
             self.ends.put(pid, parent, end);
         }
         self.start_again(program, end);
+    }
+
+    /// Stops a process's threads before it is taken apart: on another core, one could make capabilities as fast as they
+    /// are revoked.
+    fn stop_threads(&mut self, place: usize) {
+        let Some(process) = self.processes.get(place) else { return };
+        for (slot, _) in process.thread_slots(place) {
+            // One that is gone has stopped.
+            let _ = self.kernel.invoke(slot, Method::ThreadSuspend, &[], 0, 0);
+        }
+        // Those that it never announced stop as they lose their address space.
+        let _ = kernel::revoke(&mut self.kernel, layout::process(place) + window::SPACE);
+    }
+
+    /// Takes a program's devices from all who have them: a driver may have passed them on.
+    fn take_back_devices(&mut self, program: usize) {
+        for slots in self.devices.iter().filter(|slots| slots.owner.0 == program) {
+            if slots.interrupt != 0 {
+                // Not bound is as good.
+                let _ = self.kernel.invoke(slots.interrupt, Method::InterruptUnbind, &[], 0, 0);
+            }
+            for device in [slots.registers, slots.interrupt] {
+                // Slot 0 (none) is refused, and there is no other reason to.
+                let _ = kernel::revoke(&mut self.kernel, device);
+            }
+        }
     }
 
     /// Gives back a block and all that was made from it.
@@ -51,14 +76,14 @@ impl<K: Kernel> Root<'_, K> {
         }
     }
 
-    /// Tells everybody who waits for a process's end. Whether its parent did.
+    /// Tells those who wait for a process's end: threads of its parent. Whether any of them heard it; some may have
+    /// given up.
     fn answer_waiters(&mut self, pid: u32, end: End) -> bool {
         let mut any = false;
         while let Some(at) = self.waiters.iter().position(|waiter| waiter.pid == pid) {
             let waiter = self.waiters.remove(at);
-            self.kernel.answer(waiter.reply, &Message::answer(&end.words()));
+            any |= self.kernel.answer(waiter.reply, &Message::answer(&end.words()));
             self.replies.push(waiter.reply);
-            any = true;
         }
         any
     }
@@ -86,7 +111,12 @@ impl<K: Kernel> Root<'_, K> {
         let now = self.kernel.now_ns();
         if let Some(failures) = self.failures.get_mut(program) {
             let soon = now.saturating_sub(failures.started_ns) < SOON_NS;
-            failures.soon = if soon { failures.soon + 1 } else { 0 };
+            failures.soon = match end {
+                // That is somebody's wish, and says nothing of the program.
+                End::Killed => failures.soon,
+                _ if soon => failures.soon + 1,
+                _ => 0,
+            };
             if failures.soon >= MAX_FAILURES {
                 report::line(&mut self.kernel, format_args!("{} keeps ending: it is not started again", entry.name));
                 return self.lose_services(program);

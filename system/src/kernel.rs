@@ -38,8 +38,8 @@ pub trait Kernel {
     /// `TimedOut` if there is none and `wait` is false.
     fn receive(&mut self, endpoint: u32, reply: u32, receive: u32, wait: bool) -> Result<Received, Error>;
 
-    /// Answers through a Reply. Whether somebody still waited for it makes no difference.
-    fn answer(&mut self, reply: u32, message: &Message);
+    /// Answers through a Reply. False if nobody waits for it any more.
+    fn answer(&mut self, reply: u32, message: &Message) -> bool;
 
     /// Copies bytes to memory of the root server's own that the caller has mapped, writable, for that and nothing else.
     fn fill(&mut self, address: u64, bytes: &[u8]);
@@ -94,6 +94,14 @@ pub fn delete<K: Kernel>(kernel: &mut K, slot: u32) -> Result<(), Error> {
 /// Deletes all that was derived from a capability of the root server.
 pub fn revoke<K: Kernel>(kernel: &mut K, slot: u32) -> Result<(), Error> {
     kernel.invoke(slot::CAP_TABLE, Method::CapTableRevoke, &[slot.into()], 0, 0).map(drop)
+}
+
+/// Empties a slot of the root server's that holds a capability from outside. Revoked first: one from which much was
+/// derived can't be deleted as it is.
+pub fn discard<K: Kernel>(kernel: &mut K, slot: u32) {
+    // An empty slot is as good.
+    let _ = revoke(kernel, slot);
+    let _ = delete(kernel, slot);
 }
 
 /// The kind of capability in a slot of some table.

@@ -4,7 +4,7 @@
 //! to the runtime (the root server's heap).
 
 use anos_abi::boot::ROOT_TABLE_SLOTS;
-use anos_manifest::{MAX_SERVICES, MAX_USES};
+use anos_manifest::{MAX_CLAIMS, MAX_SERVICES, MAX_USES};
 
 /// Processes at the same time.
 pub const MAX_PROCESSES: usize = 48;
@@ -17,7 +17,7 @@ pub const MAX_THREADS: usize = 12;
 /// Requests that can wait for their answer at the same time.
 pub const MAX_WAITERS: usize = 64;
 /// Device capabilities: registers and interrupts.
-pub const MAX_DEVICE_SLOTS: usize = 128;
+pub const MAX_DEVICE_SLOTS: usize = 2 * MAX_CLAIMS;
 /// Pairs of blocks that the buddy allocator can tell apart.
 pub const MAX_PAIRS: usize = 512;
 

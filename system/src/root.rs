@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use anos_abi::boot::{BootInfo, UntypedRun, slot};
 use anos_abi::object::Method;
 use anos_abi::{Error, Kind, PAGE_SIZE};
+use anos_interfaces::Message;
 use anos_manifest::{DecodeError, Registers, Start, System, decode};
 
 use crate::archive::Archive;
@@ -155,7 +156,8 @@ pub fn take_memory<K: Kernel>(kernel: &mut K, runs: &[UntypedRun]) -> Result<Bud
 }
 
 impl<'a, K: Kernel> Root<'a, K> {
-    /// Takes everything over. `buddy` has the memory; what follows from here on takes no more heap than now.
+    /// Takes everything over. `buddy` has the memory. The lists that grow with requests take
+    /// theirs here, once; starting a process takes a little heap, and ending it gives that back.
     ///
     /// # Errors
     /// Why there can be no system.
@@ -311,13 +313,27 @@ impl<'a, K: Kernel> Root<'a, K> {
     }
 
     /// Serves requests and faults, for ever. Returns only if the kernel no longer lets it receive, which does not
-    /// happen.
+    /// happen: the one thing that could be in the way, a Reply that somebody still waits on, is put right.
     pub fn run(&mut self) -> Error {
         loop {
-            if let Err(error) = self.step(true) {
-                return error;
+            match self.step(true) {
+                Ok(()) => {}
+                Err(Error::Busy) if self.free_reply() => {}
+                Err(error) => return error,
             }
         }
+    }
+
+    /// The Reply that the next request comes with.
+    fn next_reply(&self) -> u32 {
+        // One more Reply than waiters: there is always one left.
+        self.replies.last().copied().unwrap_or(REPLIES)
+    }
+
+    /// Sends away who waits on the next request's Reply. False if nobody does.
+    fn free_reply(&mut self) -> bool {
+        let reply = self.next_reply();
+        self.kernel.answer(reply, &Message::refusal(Error::Cancelled))
     }
 
     /// Serves one request.
@@ -325,18 +341,18 @@ impl<'a, K: Kernel> Root<'a, K> {
     /// # Errors
     /// The kernel's for the receive; `TimedOut` if there is nothing and `wait` is false.
     pub fn step(&mut self, wait: bool) -> Result<(), Error> {
-        // One more Reply than waiters: there is always one left.
-        let reply = self.replies.last().copied().unwrap_or(REPLIES);
+        let reply = self.next_reply();
         let received = self.kernel.receive(ENDPOINT, reply, RECEIVED, wait)?;
         let answer = self.serve(&received, reply);
         if received.capability {
             // Nothing that came along and was not taken stays here.
-            let _ = kernel::delete(&mut self.kernel, RECEIVED);
+            kernel::discard(&mut self.kernel, RECEIVED);
         }
-        if let Some(answer) = answer
-            && received.answerable
-        {
-            self.kernel.answer(reply, &answer);
+        // Whoever isn't kept waiting gets an answer, due or not. The badge says in whose name a thread called, not
+        // whose it is: it may outlive the process that just ended, and with it the Reply would stay occupied. (For a
+        // thread that faulted, this label means that it stays stopped.)
+        if received.answerable && self.replies.contains(&reply) {
+            self.kernel.answer(reply, &answer.unwrap_or(Message::refusal(Error::Cancelled)));
         }
         Ok(())
     }

@@ -44,7 +44,7 @@ fn right_for(request: &Request) -> u8 {
 }
 
 impl<K: Kernel> Root<'_, K> {
-    /// Serves one message; the answer, if it is due now. `reply` is the Reply it came with.
+    /// Serves one message; the answer, if one is due now. `reply` is the Reply it came with.
     pub(crate) fn serve(&mut self, received: &Received, reply: u32) -> Option<Message> {
         let badge = Badge::from_word(received.badge);
         if badge.role == GONE {
@@ -103,7 +103,7 @@ impl<K: Kernel> Root<'_, K> {
 
     // Faults.
 
-    /// A thread of the process faulted, and waits for an answer that never comes: the process ends.
+    /// A thread of the process faulted: the process ends.
     fn fault(&mut self, place: usize, message: &Message) {
         let [kind, program_counter, address, cause, ..] = message.words;
         let kind = FaultKind::from_number(kind);
@@ -129,16 +129,18 @@ impl<K: Kernel> Root<'_, K> {
         if !came || kernel::kind_in(&mut self.kernel, boot_slot::CAP_TABLE, RECEIVED)? != Kind::Thread {
             return Err(Error::WrongKind.into());
         }
+        self.forget_stopped(place);
+        let process = self.processes.get(place).ok_or(Refusal::NoSuchProcess)?;
+        let free = process.threads.iter().position(Option::is_none).ok_or(Refusal::TooMany)?;
         if let Some(core) = core {
             self.place_thread(place, core)?;
         }
-        self.forget_stopped(place);
-        let first = layout::process(place) + window::THREADS;
-        let process = self.processes.get_mut(place).ok_or(Refusal::NoSuchProcess)?;
-        let free = process.threads.iter_mut().zip(first..).find(|(thread, _)| thread.is_none());
-        let (thread, slot) = free.ok_or(Refusal::TooMany)?;
+        let slot = layout::process(place) + window::THREADS + layout::number(free);
         kernel::move_to(&mut self.kernel, RECEIVED, boot_slot::CAP_TABLE, slot)?;
-        *thread = Some(name);
+        let threads = self.processes.get_mut(place).map(|process| &mut process.threads);
+        if let Some(thread) = threads.and_then(|threads| threads.get_mut(free)) {
+            *thread = Some(name);
+        }
         answer(&[])
     }
 
@@ -156,19 +158,17 @@ impl<K: Kernel> Root<'_, K> {
         Ok(())
     }
 
-    /// When all places for threads are taken: those whose threads have stopped, or are gone, become free.
+    /// Places whose threads have stopped, or are gone, become free: who announces a thread has started those before,
+    /// and a thread that has ended may be announced once more, with its next work.
     fn forget_stopped(&mut self, place: usize) {
         let first = layout::process(place) + window::THREADS;
         let Some(process) = self.processes.get_mut(place) else { return };
-        if process.threads.iter().any(Option::is_none) {
-            return;
-        }
-        for (thread, slot) in process.threads.iter_mut().zip(first..) {
+        for (thread, slot) in process.threads.iter_mut().zip(first..).filter(|(thread, _)| thread.is_some()) {
             let info = self.kernel.invoke(slot, Method::ThreadInfo, &[], 0, 0);
             if info.is_ok_and(|[state, ..]| state != ThreadState::Stopped as u64) {
                 continue;
             }
-            let _ = kernel::delete(&mut self.kernel, slot);
+            kernel::discard(&mut self.kernel, slot);
             *thread = None;
         }
     }
@@ -181,7 +181,6 @@ impl<K: Kernel> Root<'_, K> {
         let threads = 1 + process.threads.iter().flatten().count();
         let answered = process::Process {
             pid: process.pid,
-            state: process::ProcessState::Running,
             threads: u32::try_from(threads).unwrap_or(u32::MAX),
             memory_bytes: process.block.bytes(),
             name: Name::new(name).unwrap_or_default(),
@@ -324,7 +323,7 @@ impl<K: Kernel> Root<'_, K> {
     fn kill(&mut self, by: u32, pid: u32) -> Served {
         let place = self.place_of(pid)?;
         self.end_process(place, End::Killed);
-        // Who killed itself hears nothing of it.
+        // Who killed itself has nobody to tell.
         if by == pid { Ok(None) } else { answer(&[]) }
     }
 }

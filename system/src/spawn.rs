@@ -41,6 +41,8 @@ pub enum SpawnFailure {
     Arguments,
     /// The program does not fit into its quota, or no memory is free.
     Memory,
+    /// Its segments take more Frames or page tables than a process's window of slots has room for.
+    TooSpread,
     /// The kernel refused.
     Kernel(Error),
 }
@@ -55,7 +57,7 @@ impl From<SpawnFailure> for Failure {
     fn from(failure: SpawnFailure) -> Self {
         match failure {
             SpawnFailure::Missing => Refusal::NoSuchProgram.into(),
-            SpawnFailure::Bad(_) => Refusal::BadProgram.into(),
+            SpawnFailure::Bad(_) | SpawnFailure::TooSpread => Refusal::BadProgram.into(),
             SpawnFailure::TooMany => Refusal::TooMany.into(),
             SpawnFailure::Arguments => Refusal::ArgumentsTooLong.into(),
             SpawnFailure::Memory => Error::NotEnoughMemory.into(),
@@ -136,6 +138,12 @@ impl<K: Kernel> Root<'_, K> {
                     ),
                 );
             }
+            SpawnFailure::TooSpread => report::line(
+                kernel,
+                format_args!(
+                    "{name}: {file} can't be run: it takes more than {MAX_FRAMES} Frames or {MAX_TABLES} page tables"
+                ),
+            ),
             _ => report::line(kernel, format_args!("{name}: can't be started: {}", Failure::from(failure))),
         }
     }
@@ -233,7 +241,7 @@ impl<K: Kernel> Builder<'_, K> {
         fill: impl FnOnce(&mut K, u64),
     ) -> Result<(), SpawnFailure> {
         if self.frames >= number(MAX_FRAMES) {
-            return Err(SpawnFailure::Memory);
+            return Err(SpawnFailure::TooSpread);
         }
         let frame = self.window + window::FRAMES + self.frames;
         self.make(Kind::Frame, pages, window::FRAMES + self.frames)?;
@@ -258,7 +266,7 @@ impl<K: Kernel> Builder<'_, K> {
             }
             let place = window::TABLES + number(self.tables.len());
             if self.tables.len() >= MAX_TABLES {
-                return Err(SpawnFailure::Memory);
+                return Err(SpawnFailure::TooSpread);
             }
             self.make(Kind::PageTable, 0, place)?;
             let words = [address, level.into()];
@@ -434,7 +442,7 @@ fn give_cores<K: Kernel>(
 ) -> Result<(), SpawnFailure> {
     for core in 0..number(usize::try_from(cores).unwrap_or(0)) {
         if giver.given.len() < MAX_CAPABILITIES && (entry.cores == 0 || entry.cores >> core & 1 == 1) {
-            giver.add(&format!("core-{core}"), Kind::SchedControl, None, |table, to| {
+            giver.add(&format!("{}{core}", name::CORE), Kind::SchedControl, None, |table, to| {
                 copy(kernel, boot_slot::SCHED_CONTROL + core, table, to, Rights::ALL)
             })?;
         }

@@ -30,10 +30,10 @@ riscv64 = { registers = 0x1000_0000, size = 0x100, interrupt = 10, trigger = "le
 package = "server"
 start = "boot"
 cores = [1]
-memory = "128 KiB"
+memory = "256 KiB"
 priority = 150
 devices = ["serial"]
-provides = ["service"]
+provides = ["clock"]
 process = ["run", "kill"]
 restart = "fault"
 
@@ -42,12 +42,14 @@ package = "client"
 instances = 2
 cores = [1]
 memory = "256 KiB"
-uses = ["service"]
+uses = ["clock"]
 "#;
 
 /// The kernel's calls, made by the root server's thread on core 0.
 struct OnSim {
     sim: Sim,
+    /// A core on which nothing may run any more once capabilities are being revoked.
+    quiet: Option<CoreId>,
 }
 
 impl OnSim {
@@ -62,6 +64,8 @@ impl Kernel for OnSim {
     fn invoke(&mut self, target: u32, method: Method, words: &[u64], pass: u32, receive: u32) -> Result<Words, Error> {
         let message = anos_sim::Message::new(method.label()).words(words).pass(pass).receive(receive);
         loop {
+            let quiet = self.quiet.filter(|_| method == Method::CapTableRevoke);
+            assert!(quiet.is_none_or(|core| self.sim.thread(core).is_none()), "it could make more than is revoked");
             let answer = self.root_call(SystemCall::Call, target, &message);
             if answer.result() != Err(Error::Again) {
                 return answer.result();
@@ -81,9 +85,9 @@ impl Kernel for OnSim {
         })
     }
 
-    fn answer(&mut self, reply: u32, message: &Message) {
+    fn answer(&mut self, reply: u32, message: &Message) -> bool {
         let message = anos_sim::Message::new(message.label).words(&message.words).deadline(0);
-        self.root_call(SystemCall::Send, reply, &message);
+        self.root_call(SystemCall::Send, reply, &message).status.result().is_ok()
     }
 
     fn fill(&mut self, address: u64, bytes: &[u8]) {
@@ -109,8 +113,12 @@ impl Kernel for OnSim {
 }
 
 fn boot(archive: &[u8], levels: u8) -> Root<'_, OnSim> {
-    let config = Config { pages: 2048, levels, ..Config::cores(2) };
-    let mut kernel = OnSim { sim: Sim::boot_with(config, &Payload::default().bytes(), 1).expect("boots") };
+    boot_on(2, archive, levels)
+}
+
+fn boot_on(cores: u64, archive: &[u8], levels: u8) -> Root<'_, OnSim> {
+    let config = Config { pages: 2048, levels, ..Config::cores(cores) };
+    let mut kernel = OnSim { sim: Sim::boot_with(config, &Payload::default().bytes(), 1).expect("boots"), quiet: None };
     let info: BootInfo = kernel.sim.boot_info();
     let runs = &info.untyped[..usize::try_from(info.untyped_count).expect("few")];
     let buddy = take_memory(&mut kernel, runs).expect("memory");
@@ -181,7 +189,7 @@ fn a_process_sees_what_it_was_given_and_nothing_else() {
             (Access::Store, start::ADDRESS),
             (Access::Load, 0),
             (Access::Load, start::STACK_TOP),
-            (Access::Load, start::STACK_TOP - 4 * PAGE_SIZE - 8),
+            (Access::Load, start::STACK_TOP - 8 * PAGE_SIZE - 8),
             (Access::Load, anos_system::layout::WINDOW_ADDRESS),
         ] {
             assert!(sim.access(core, access, address, 1).is_err(), "{access:?} at {address:#x}");
@@ -232,6 +240,115 @@ fn everything_comes_back_however_processes_end() {
     }
 }
 
+/// The process on the work core makes an object in a slot of its own.
+fn make(root: &mut Root<'_, OnSim>, untyped: u32, kind: Kind, size: u64, count: u64, into: u32) {
+    let words = [kind as u64, size, count];
+    loop {
+        let made = root.kernel.sim.call(core_id(WORK), untyped, Method::UntypedRetype, &words, 0, into);
+        if made.result() != Err(Error::Again) {
+            made.result().expect("a process can use its memory");
+            return;
+        }
+    }
+}
+
+/// The process on the work core announces a thread, or what it passes as one.
+fn announce(root: &mut Root<'_, OnSim>, passed: u32, core: Option<u32>) -> Result<[u64; 8], Error> {
+    let request = Request::AddThread { core, name: anos_interfaces::Name::default() }.message();
+    let message = anos_sim::Message::new(request.label).words(&request.words).pass(passed);
+    let thread = root.kernel.sim.system_call(core_id(WORK), SystemCall::Call, slot::SUPERVISOR, &message);
+    serve(root);
+    root.kernel.sim.answer(thread).result()
+}
+
+#[test]
+fn what_a_process_passes_never_stays_in_the_way() {
+    const FAMILY: u32 = 60;
+    const SIBLING: u32 = 61;
+    const THREAD: u32 = 62;
+    const CHILDREN: u32 = 100;
+    let archive = files::boot_archive(SYSTEM);
+    let mut root = boot(&archive, 3);
+    // An Untyped with many children and a newer sibling: it goes along as it is, and can't just be deleted.
+    make(&mut root, slot::MEMORY, Kind::Untyped, 2, 1, FAMILY);
+    make(&mut root, FAMILY, Kind::Notification, 0, 64, CHILDREN);
+    make(&mut root, FAMILY, Kind::Notification, 0, 1, CHILDREN + 64);
+    make(&mut root, slot::MEMORY, Kind::Notification, 0, 1, SIBLING);
+    make(&mut root, slot::MEMORY, Kind::Thread, 0, 1, THREAD);
+    assert_eq!(announce(&mut root, FAMILY, None), Err(Error::WrongKind));
+    assert_eq!(announce(&mut root, THREAD, None), Ok([0; 8]), "the next one is taken");
+    root.kernel.sim.check();
+}
+
+/// The process on the work core makes a thread of its own, without starting it.
+fn make_thread(root: &mut Root<'_, OnSim>, at: u32) {
+    let sim_call = |root: &mut Root<'_, OnSim>, method, words: &[u64], pass| {
+        root.kernel.sim.call(core_id(WORK), at, method, words, pass, 0).result().expect("its own thread");
+    };
+    make(root, slot::MEMORY, Kind::Thread, 0, 1, at);
+    sim_call(root, Method::ThreadSetTable, &[], slot::CAP_TABLE);
+    sim_call(root, Method::ThreadSetSpace, &[], slot::ADDRESS_SPACE);
+    sim_call(root, Method::ThreadSetPriority, &[100, 100], 0);
+}
+
+#[test]
+fn no_thread_of_a_process_runs_while_it_is_taken_apart() {
+    const THREAD: u32 = 60;
+    let other = core_id(WORK + 1);
+    let system = SYSTEM.replace("cores = [1]", "cores = [1, 2]");
+    let archive = files::boot_archive(&system);
+    let mut root = boot_on(3, &archive, 3);
+    make_thread(&mut root, THREAD);
+    announce(&mut root, THREAD, Some(2)).expect("it may use that core");
+    let words = [start::PROGRAM_ADDRESS, start::STACK_TOP, 0, 0, 0];
+    root.kernel.sim.call(core_id(WORK), THREAD, Method::ThreadStart, &words, 0, 0).result().expect("starts");
+    root.kernel.sim.settle();
+    assert!(root.kernel.sim.thread(other).is_some());
+    root.kernel.quiet = Some(other);
+    root.kernel.sim.fault(core_id(WORK), FaultKind::Breakpoint);
+    serve(&mut root);
+    root.kernel.sim.check();
+    assert_eq!(root.kernel.sim.thread(other), None);
+}
+
+#[test]
+fn a_thread_that_was_never_announced_ends_with_its_process() {
+    const THREADS: [u32; 3] = [60, 61, 62];
+    let archive = files::boot_archive(SYSTEM);
+    let mut root = boot(&archive, 3);
+    let memory = root.memory();
+    for thread in THREADS {
+        make_thread(&mut root, thread);
+        let words = [start::PROGRAM_ADDRESS, start::STACK_TOP, 0, 0, 0];
+        root.kernel.sim.call(core_id(WORK), thread, Method::ThreadStart, &words, 0, 0).result().expect("starts");
+    }
+    root.kernel.sim.fault(core_id(WORK), FaultKind::Breakpoint);
+    serve(&mut root);
+    root.kernel.sim.check();
+    assert_eq!(running(&mut root), "server", "it was started again, and is alone");
+    assert_eq!(root.memory(), memory);
+}
+
+#[test]
+fn a_thread_that_finds_no_place_stays_on_its_core() {
+    const FIRST: u32 = 60;
+    let system = SYSTEM.replace("cores = [1]", "cores = [1, 2]");
+    let archive = files::boot_archive(&system);
+    let mut root = boot_on(3, &archive, 3);
+    let known = u32::try_from(anos_system::layout::MAX_THREADS).expect("few");
+    let words = [start::PROGRAM_ADDRESS, start::STACK_TOP, 0, 0, 0];
+    for thread in FIRST..FIRST + known {
+        make_thread(&mut root, thread);
+        announce(&mut root, thread, None).expect("there is a place");
+        root.kernel.sim.call(core_id(WORK), thread, Method::ThreadStart, &words, 0, 0).result().expect("starts");
+    }
+    make_thread(&mut root, FIRST + known);
+    assert!(announce(&mut root, FIRST + known, Some(2)).is_err());
+    let info = root.kernel.sim.call(core_id(WORK), FIRST + known, Method::ThreadInfo, &[], 0, 0);
+    let [_, _, core, ..] = info.result().expect("its own thread");
+    assert_eq!(core, WORK);
+}
+
 /// The client calls the server, which isn't receiving.
 fn client_calls_server(root: &mut Root<'_, OnSim>) -> Ref<Thread> {
     let core = core_id(WORK);
@@ -253,9 +370,7 @@ fn client_calls_server(root: &mut Root<'_, OnSim>) -> Ref<Thread> {
 fn receive_call(root: &mut Root<'_, OnSim>) -> Status {
     const REPLY: u32 = 60;
     let core = core_id(WORK);
-    let words = [Kind::Reply as u64, 0, 1];
-    let made = root.kernel.sim.call(core, slot::MEMORY, Method::UntypedRetype, &words, 0, REPLY);
-    made.result().expect("a process can use its memory");
+    make(root, slot::MEMORY, Kind::Reply, 0, 1, REPLY);
     let message = anos_sim::Message::new(0).reply(REPLY).deadline(0);
     let thread = root.kernel.sim.system_call(core, SystemCall::Recv, slot::FIRST_NAMED, &message);
     let answer = root.kernel.sim.answer(thread);

@@ -17,6 +17,7 @@ extern crate std;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use anos_abi::PAGE_SIZE;
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "host")]
@@ -37,6 +38,12 @@ pub const MAX_PROGRAMS: usize = 64;
 pub const MAX_SERVICES: usize = 32;
 /// Most devices that one program can claim.
 pub const MAX_DEVICES: usize = 4;
+/// Most devices that all programs together can claim.
+pub const MAX_CLAIMS: usize = 64;
+/// Most pages of a device's registers: one Frame.
+pub const MAX_REGISTER_PAGES: u64 = 512;
+/// Bytes of a slot in a capability table, which a program's memory pays for.
+pub const SLOT_BYTES: u64 = 64;
 /// Most services that one program can provide: it finds its endpoint as "service".
 pub const MAX_PROVIDES: usize = 1;
 /// Most services that one program can use.
@@ -248,6 +255,7 @@ fn in_range(system: &System) -> bool {
     let services = system.services.len();
     services <= MAX_SERVICES
         && system.programs.len() <= MAX_PROGRAMS
+        && system.programs.iter().map(|program| program.devices.len()).sum::<usize>() <= MAX_CLAIMS
         && is_name(&system.name)
         && system.services.iter().all(|name| is_name(name))
         && system.programs.iter().all(|program| program_in_range(program, services))
@@ -263,6 +271,7 @@ fn program_in_range(program: &Program, services: usize) -> bool {
         && (MIN_MEMORY..=MAX_MEMORY).contains(&program.memory)
         && program.slots.is_power_of_two()
         && (MIN_SLOTS..=MAX_SLOTS).contains(&program.slots)
+        && u64::from(program.slots) * SLOT_BYTES < program.memory
         && program.devices.len() <= MAX_DEVICES
         && program.devices.iter().all(device_in_range)
         && program.provides.len() <= MAX_PROVIDES
@@ -276,8 +285,16 @@ fn device_in_range(device: &Device) -> bool {
     is_name(&device.name)
         && match device.registers {
             Registers::Ports { first, last } => first <= last,
-            Registers::Memory { address, size } => size > 0 && address.checked_add(size).is_some(),
+            Registers::Memory { address, size } => {
+                register_pages(address, size).is_some_and(|pages| (1..=MAX_REGISTER_PAGES).contains(&pages))
+            }
         }
+}
+
+/// The pages that registers lie on; `None` if there are no such addresses.
+pub fn register_pages(address: u64, size: u64) -> Option<u64> {
+    let end = address.checked_add(size)?;
+    Some(end.div_ceil(PAGE_SIZE) - address / PAGE_SIZE)
 }
 
 /// Whether this can name a program, a service or a device: 1 to [`MAX_NAME`] small letters, digits and `-`, a letter

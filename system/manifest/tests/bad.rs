@@ -32,6 +32,22 @@ fn every_malformed_manifest_gets_exactly_its_messages() {
 }
 
 #[test]
+fn more_devices_than_the_root_server_takes_are_refused() {
+    let mut text = String::from("[system]\nname = \"many\"\nroot = \"other\"\n");
+    for device in 0..66 {
+        let address = 0x1000_0000 + device * 0x1000;
+        let registers = format!("{{ registers = {address}, size = 1 }}");
+        text += &format!("[device.d{device}]\nx86_64 = {registers}\nriscv64 = {registers}\n");
+    }
+    for (first, second) in (0..66).step_by(2).zip((1..66).step_by(2)) {
+        text += &format!("[program.p{first}]\npackage = \"p\"\nmemory = \"64 KiB\"\nslots = 64\n");
+        text += &format!("devices = [\"d{first}\", \"d{second}\"]\n");
+    }
+    let errors = host::parse(Path::new("x.toml"), &text, None).expect_err("two too many");
+    assert_eq!(errors.to_string(), "x.toml:366: too many devices are claimed: write at most 64");
+}
+
+#[test]
 fn a_message_starts_with_file_and_line() {
     let text = "[system]\nname = \"x\"\ncolour = \"red\"\n";
     let errors = host::parse(Path::new("systems/x.toml"), text, None).expect_err("an unknown field");

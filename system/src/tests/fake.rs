@@ -3,13 +3,13 @@
 //! It is strict where the real one is: a slot must be empty to be filled, an Untyped hands out no more than it has,
 //! a Frame must be mapped to be filled. What it doesn't do is run anything.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::string::String;
 use std::vec;
 use std::vec::Vec;
 
 use anos_abi::boot::{ROOT_TABLE_SLOTS, UntypedRun, slot};
-use anos_abi::object::Method;
+use anos_abi::object::{Method, ThreadState};
 use anos_abi::{Error, Kind, PAGE_SIZE, Rights};
 use anos_interfaces::Message;
 use anos_interfaces::start::StartInfo;
@@ -46,6 +46,10 @@ pub struct Fake {
     /// What waits at other endpoints, by slot: what was sent before its capability went.
     pub elsewhere: BTreeMap<u32, VecDeque<Received>>,
     pub answers: Vec<(u32, Message)>,
+    /// Replies that somebody waits on: callers here outlive whatever happens to the process that their badge names.
+    pub occupied: BTreeSet<u32>,
+    /// The slots of threads that have stopped; all others wait for a message.
+    pub stopped: BTreeSet<u32>,
     pub printed: Vec<u8>,
     pub starts: Vec<StartInfo>,
     pub resets: Vec<u64>,
@@ -90,6 +94,13 @@ impl Fake {
     /// The table behind a capability in the root server's table.
     pub fn table_at(&self, at: u32) -> usize {
         self.at(at, Kind::CapTable).expect("a table").object
+    }
+
+    /// Whoever was given a copy of the root server's capability makes one more of it, somewhere.
+    pub fn pass_on(&mut self, from: u32, to: (usize, u32)) {
+        let given = self.slots.get(&(ROOT_TABLE, from)).expect("filled").id;
+        let copy = *self.slots.values().find(|cap| cap.parent == given).expect("somebody was given one");
+        self.insert(to, copy.kind, copy.object, copy.size, copy.id).expect("empty");
     }
 
     fn insert(&mut self, at: (usize, u32), kind: Kind, object: usize, size: u64, parent: usize) -> Result<(), Error> {
@@ -236,7 +247,10 @@ impl Kernel for Fake {
                 let object = self.fresh();
                 self.insert((ROOT_TABLE, receive), Kind::IoPort, object, 0, 0)?;
             }
-            Method::ThreadInfo => return Ok([4, 7, 1, 1000, 0x40_0000, 0x3f_0000_0000, 0, 7]),
+            Method::ThreadInfo => {
+                let state = if self.stopped.contains(&target) { ThreadState::Stopped } else { ThreadState::Receiving };
+                return Ok([state as u64, 7, 1, 1000, 0x40_0000, 0x3f_0000_0000, 0, 7]);
+            }
             Method::DebugWrite => {
                 let bytes = words[1..].iter().flat_map(|word| word.to_le_bytes());
                 self.printed.extend(bytes.take(usize::try_from(words[0]).unwrap_or(0)));
@@ -252,8 +266,14 @@ impl Kernel for Fake {
         self.at(endpoint, Kind::Endpoint)?;
         self.at(reply, Kind::Reply)?;
         assert!(!self.slots.contains_key(&(ROOT_TABLE, receive)), "a capability was left where the next one arrives");
+        if self.occupied.contains(&reply) {
+            return Err(Error::Busy);
+        }
         let queue = if endpoint == ENDPOINT { Some(&mut self.inbox) } else { self.elsewhere.get_mut(&endpoint) };
         let received = queue.and_then(VecDeque::pop_front).ok_or(Error::TimedOut)?;
+        if received.answerable {
+            self.occupied.insert(reply);
+        }
         if received.capability && receive != 0 {
             let object = self.fresh();
             self.insert((ROOT_TABLE, receive), Kind::Thread, object, 0, 0)?;
@@ -261,8 +281,12 @@ impl Kernel for Fake {
         Ok(received)
     }
 
-    fn answer(&mut self, reply: u32, message: &Message) {
+    fn answer(&mut self, reply: u32, message: &Message) -> bool {
+        if !self.occupied.remove(&reply) {
+            return false;
+        }
         self.answers.push((reply, *message));
+        true
     }
 
     fn fill(&mut self, address: u64, bytes: &[u8]) {

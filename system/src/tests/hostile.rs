@@ -35,7 +35,11 @@ proptest! {
         let replies = root.replies.len();
         for (pid, role, label, words, capability) in messages {
             let pid = if pid > 6 { SHELL } else { pid };
-            send(&mut root, Badge { pid, role }, Message { label, words }, capability);
+            let waiters = root.waiters.clone();
+            let answer = send(&mut root, Badge { pid, role }, Message { label, words }, capability);
+            let waits = root.waiters.last().is_some_and(|last| !waiters.contains(last));
+            prop_assert_eq!(answer.is_none(), waits, "who isn't kept waiting is answered");
+            prop_assert_eq!(root.kernel.occupied.len(), root.waiters.len(), "and no other Reply is occupied");
             let now = root.memory();
             prop_assert_eq!(now.free + now.processes, sum, "memory is in one place or the other");
             prop_assert_eq!(root.replies.len() + root.waiters.len(), replies, "no Reply is lost");

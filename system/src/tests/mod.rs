@@ -3,6 +3,7 @@
 
 mod archive;
 mod buddy;
+mod ends;
 mod fake;
 mod files;
 mod hostile;

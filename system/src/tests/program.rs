@@ -107,7 +107,7 @@ proptest! {
         for (at, byte) in changes {
             file[at] = byte;
         }
-        file.truncate(file.len().max(length));
+        file.truncate(file.len().min(length));
         if let Ok(plan) = read(&file) {
             check(&plan);
         }

@@ -45,7 +45,8 @@ impl Heap {
 }
 
 impl State {
-    /// Adds memory for at least one allocation like this. False if there is not enough: nothing is taken then.
+    /// Adds memory for at least one allocation like this. False if there is not enough; what could be had of it is added
+    /// all the same, for smaller ones.
     fn grow(&mut self, layout: Layout) -> bool {
         let needed = (layout.size() as u64).saturating_add(layout.align() as u64).saturating_add(PAGE_SIZE);
         let needed = needed.div_ceil(PAGE_SIZE).saturating_mul(PAGE_SIZE);

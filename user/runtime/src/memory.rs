@@ -18,7 +18,7 @@ const HIGHEST_LEVEL: u64 = 3;
 /// Pages that one page table holds; a Frame never reaches from one table into the next.
 const TABLE_PAGES: u64 = 512;
 /// The most pages in one Frame: fewer than a table holds, so that none needs the alignment of a large page.
-const FRAME_PAGES: u64 = 256;
+pub(crate) const FRAME_PAGES: u64 = 256;
 
 /// A machine word as an address: both architectures have 64 bits.
 #[expect(clippy::cast_possible_truncation, reason = "a pointer has 64 bits on both architectures")]
@@ -67,15 +67,13 @@ pub fn map(frame: Frame, address: u64, rights: Rights, uncached: bool) -> Result
 /// Makes the highest page table that is missing for this address.
 fn add_table(address: u64) -> Result<(), Error> {
     let table: PageTable = make(0)?;
-    for level in 1..=HIGHEST_LEVEL {
-        match table.map(env::OWN_SPACE, address, level) {
-            Err(Error::MissingTable) => {}
-            // Another thread was faster: the table is there, and ours is spare.
-            Err(Error::AlreadyMapped) => return slots::delete(table.slot()),
-            done => return done,
-        }
+    let mut levels = (1..=HIGHEST_LEVEL).map(|level| table.map(env::OWN_SPACE, address, level));
+    let mapped = levels.find(|mapped| *mapped != Err(Error::MissingTable)).unwrap_or(Err(Error::MissingTable));
+    if mapped.is_err() {
+        slots::delete(table.slot())?;
     }
-    Err(Error::MissingTable)
+    // If another thread was faster, the table is there, and ours was spare.
+    if mapped == Err(Error::AlreadyMapped) { Ok(()) } else { mapped }
 }
 
 /// Makes memory appear at an address: readable, writable, all zeros. Says how many bytes it became, which is less than

@@ -1,5 +1,6 @@
 //! Text for people: over the console if the program has one, else over the kernel's own, else nowhere.
 
+use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
 use anos_abi::boot;
@@ -10,10 +11,10 @@ use anos_interfaces::text::INLINE_BYTES;
 
 use crate::capability::{Debug, Endpoint, Slot};
 use crate::env;
-use crate::sync::Mutex;
+use crate::sync::Turn;
 
 /// Keeps the pieces of one message together when several threads print.
-static TURN: Mutex<()> = Mutex::new(());
+static TURN: Turn = Turn::new();
 
 /// Where text goes.
 #[derive(Clone, Copy)]
@@ -59,6 +60,19 @@ impl<F: FnMut(&[u8], bool)> Pieces<F> {
         Pieces { bytes: [0; INLINE_BYTES], filled: 0, send }
     }
 
+    fn add(&mut self, text: &[u8]) {
+        for &byte in text {
+            if self.filled == INLINE_BYTES {
+                (self.send)(&self.bytes, true);
+                self.filled = 0;
+            }
+            if let Some(place) = self.bytes.get_mut(self.filled) {
+                *place = byte;
+                self.filled += 1;
+            }
+        }
+    }
+
     fn finish(mut self) {
         if let Some(rest) = self.bytes.get(..self.filled)
             && !rest.is_empty()
@@ -70,30 +84,58 @@ impl<F: FnMut(&[u8], bool)> Pieces<F> {
 
 impl<F: FnMut(&[u8], bool)> Write for Pieces<F> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for &byte in text.as_bytes() {
-            if self.filled == INLINE_BYTES {
-                (self.send)(&self.bytes, true);
-                self.filled = 0;
-            }
-            if let Some(place) = self.bytes.get_mut(self.filled) {
-                *place = byte;
-                self.filled += 1;
-            }
+        self.add(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// Text as it is formatted. Unlike a `String`, it says so if there is no memory for it.
+#[derive(Default)]
+struct Text {
+    bytes: Vec<u8>,
+    lacks_memory: bool,
+}
+
+impl Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.lacks_memory |= self.bytes.try_reserve(text.len()).is_err();
+        if self.lacks_memory {
+            return Err(fmt::Error);
         }
+        self.bytes.extend_from_slice(text.as_bytes());
         Ok(())
     }
 }
 
 /// What [`print!`](crate::print!) calls.
 pub fn print(arguments: fmt::Arguments<'_>) {
-    let _turn = TURN.lock();
-    write_pieces(arguments);
+    if let Some(text) = arguments.as_str() {
+        return print_whole(text.as_bytes());
+    }
+    // Formatted before it is this thread's turn: a `Display` may print something itself, or wait for another thread.
+    let mut text = Text::default();
+    // But for memory, only a `Display` of the program's own can fail here; what came before it is printed.
+    let _ = text.write_fmt(arguments);
+    if text.lacks_memory {
+        // Piece by piece it takes none, though other threads' text may come in between.
+        write_pieces(arguments);
+    } else {
+        print_whole(&text.bytes);
+    }
+}
+
+fn print_whole(text: &[u8]) {
+    let _turn = TURN.take();
+    let sink = Sink::find();
+    let mut pieces = Pieces::new(|bytes: &[u8], more| sink.write(bytes, more));
+    pieces.add(text);
+    pieces.finish();
 }
 
 /// Prints from a panic, which may have happened while this very thread was printing.
 #[cfg_attr(not(anos_guest), expect(dead_code, reason = "the host has a panic handler of its own"))]
 pub(crate) fn print_in_panic(arguments: fmt::Arguments<'_>) {
-    let _turn = TURN.try_lock();
+    let _turn = TURN.try_take();
     write_pieces(arguments);
 }
 
@@ -140,6 +182,19 @@ mod tests {
         pieces.write_str(text).expect("never fails");
         pieces.finish();
         sent
+    }
+
+    #[test]
+    fn a_display_that_prints_does_not_wait_for_itself() {
+        struct Loud;
+        impl fmt::Display for Loud {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                crate::println!("{} {}", 1, "while another text is formatted");
+                formatter.write_str("loud")
+            }
+        }
+        crate::println!("{Loud}");
+        assert!(TURN.try_take().is_some(), "the turn came back");
     }
 
     #[test]

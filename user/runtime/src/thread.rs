@@ -8,17 +8,17 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 
-use anos_abi::Error;
 use anos_abi::syscall::FOREVER;
+use anos_abi::{Error, PAGE_SIZE};
 use anos_interfaces::process::Request;
 use anos_interfaces::start::STACKS_START;
 use anos_interfaces::{Failure, Name};
 
 use crate::capability::{Capability, Notification, StartState, Thread};
-use crate::sync::Mutex;
-use crate::{arch, env, memory, slots, sys};
+use crate::sync::{Mutex, Turn};
+use crate::{arch, env, memory, sys};
 
 pub use crate::sys::yield_now;
 
@@ -26,6 +26,8 @@ pub use crate::sys::yield_now;
 const STACK_BYTES: u64 = 32 * 1024;
 /// From one stack to the next: what is not stack stays unmapped, and is the guard.
 const STACK_STRIDE: u64 = 2 * STACK_BYTES;
+
+const _: () = assert!(STACK_BYTES <= memory::FRAME_PAGES * PAGE_SIZE, "a stack is one Frame");
 
 /// The bit that says that a thread is done.
 const DONE: u64 = 1;
@@ -43,6 +45,43 @@ struct Worker {
 
 /// Workers without work.
 static SPARE: Mutex<Vec<Worker>> = Mutex::new(Vec::new());
+/// The next worker, as far as it could be made. What has been made stays for the next attempt.
+static NEXT: Mutex<Unfinished> = Mutex::new(Unfinished { thread: None, done: None, signal: None, stack: STACKS_START });
+/// Taken from a thread's announcement to its start, since the root server forgets announced threads that don't run when
+/// the next one comes.
+static STARTS: Turn = Turn::new();
+
+/// What there is of a worker that isn't finished.
+struct Unfinished {
+    thread: Option<Thread>,
+    done: Option<Notification>,
+    signal: Option<Notification>,
+    /// Where the stack's guard starts.
+    stack: u64,
+}
+
+/// What lies in this place; if nothing does, it is made.
+fn part<T: Copy>(place: &mut Option<T>, make: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    match *place {
+        Some(part) => Ok(part),
+        None => Ok(*place.insert(make()?)),
+    }
+}
+
+impl Unfinished {
+    /// Makes what is missing, and begins the next one.
+    fn finish(&mut self) -> Result<Worker, Error> {
+        let thread = part(&mut self.thread, || memory::make(0))?;
+        let done = part(&mut self.done, || memory::make(0))?;
+        let signal = part(&mut self.signal, || done.badged(DONE))?;
+        let worker = Worker { thread, done, signal, stack_top: self.stack + STACK_STRIDE };
+        worker.set_up()?;
+        // Last, because it is one Frame: it is made whole or not at all, and then nothing can fail any more.
+        memory::populate(worker.stack_top - STACK_BYTES, STACK_BYTES)?;
+        *self = Unfinished { thread: None, done: None, signal: None, stack: worker.stack_top };
+        Ok(worker)
+    }
+}
 
 impl Worker {
     /// A spare one, or a new one.
@@ -50,20 +89,7 @@ impl Worker {
         if let Some(worker) = SPARE.lock().pop() {
             return Ok(worker);
         }
-        static NEXT_STACK: AtomicU64 = AtomicU64::new(STACKS_START);
-        let end = NEXT_STACK.fetch_add(STACK_STRIDE, Ordering::Relaxed) + STACK_STRIDE;
-        if memory::populate(end - STACK_BYTES, STACK_BYTES)? < STACK_BYTES {
-            return Err(Error::NotEnoughMemory);
-        }
-        let done: Notification = memory::make(0)?;
-        let signal = done.badged(DONE)?;
-        let thread: Thread = memory::make(0)?;
-        let worker = Worker { thread, done, signal, stack_top: end };
-        if let Err(error) = worker.set_up() {
-            let _ = slots::delete(thread.slot());
-            return Err(error);
-        }
-        Ok(worker)
+        NEXT.lock().finish()
     }
 
     /// Makes it a thread like the program's first one.
@@ -129,6 +155,7 @@ impl Builder {
 
     /// Starts it.
     pub fn spawn<T: Send + 'static>(self, body: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, Failure> {
+        let _turn = STARTS.take();
         let worker = Worker::get()?;
         if let Err(failure) = worker.announce(self.name, self.core)
             && self.core.is_some()

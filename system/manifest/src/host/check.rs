@@ -5,8 +5,12 @@ use std::string::String;
 use std::vec::Vec;
 
 use super::values;
-use super::{Architecture, DEFAULT_ROOT, DeviceEntry, Diagnostics, Located, Manifest, ProgramEntry};
-use crate::{MAX_DEVICES, MAX_PROGRAMS, MAX_PROVIDES, MAX_SERVICES, MAX_USES, Registers, Restart, Start};
+use super::{Architecture, DEFAULT_ROOT, DeviceEntry, Diagnostics, Located, Manifest, ProgramEntry, UseEntry};
+use crate::{
+    MAX_CLAIMS, MAX_DEVICES, MAX_PROGRAMS, MAX_PROVIDES, MAX_SERVICES, MAX_USES, Registers, Restart, SLOT_BYTES, Start,
+};
+use anos_abi::PAGE_SIZE;
+use anos_interfaces::start::name::is_reserved;
 
 /// Checks everything; what is wrong goes to `diagnostics`.
 pub fn manifest(manifest: &Manifest, packages: Option<&[String]>, diagnostics: &mut Diagnostics) {
@@ -91,6 +95,17 @@ impl Check<'_> {
                 format!("{name} starts by hand, so it isn't restarted: write start = \"boot\", or drop restart"),
             );
         }
+        let table = u64::from(program.slots) * SLOT_BYTES;
+        if table >= program.memory {
+            let (slots, memory) = (program.slots, values::show_size(program.memory));
+            let table = values::show_size(table);
+            self.wrong(
+                line,
+                format!(
+                    "{name} has {memory} of memory, and {slots} slots take {table}: write fewer slots, or more memory"
+                ),
+            );
+        }
         for (what, count, most) in [
             ("devices", program.devices.len(), MAX_DEVICES),
             ("provides", program.provides.len(), MAX_PROVIDES),
@@ -159,6 +174,9 @@ impl Check<'_> {
                     self.wrong(claim.line, text);
                 }
                 claimed.push((&claim.value, &program.name.value));
+                if claimed.len() == MAX_CLAIMS + 1 {
+                    self.wrong(claim.line, format!("too many devices are claimed: write at most {MAX_CLAIMS}"));
+                }
             }
         }
     }
@@ -170,6 +188,13 @@ impl Check<'_> {
         for program in &manifest.programs {
             for service in &program.provides {
                 if let Err(text) = values::name("service", &service.value) {
+                    self.wrong(service.line, text);
+                }
+                if is_reserved(&service.value) {
+                    let text = format!(
+                        "a service can't be named \"{}\", which programs look for as something else: write another name",
+                        service.value
+                    );
                     self.wrong(service.line, text);
                 }
                 if let Some((_, provider)) = provided.iter().find(|(name, _)| *name == service.value) {
@@ -223,7 +248,9 @@ impl Check<'_> {
                 .filter_map(|&index| manifest.programs.get(index))
                 .map(|p| p.name.value.as_str())
                 .collect();
-            let line = program.uses.first().map_or(program.name.line, |used| used.service.line);
+            let next = circle.get(1).copied();
+            let leads = |used: &&UseEntry| next.is_some() && provider(manifest, &used.service.value) == next;
+            let line = program.uses.iter().find(leads).map_or(program.name.line, |used| used.service.line);
             let text = format!(
                 "{} calls itself through {}, which can deadlock: write \"uses\" so that calls go one way",
                 program.name.value,
@@ -245,8 +272,8 @@ fn share(one: Registers, other: Registers) -> bool {
         }
         (Registers::Memory { address, size }, Registers::Memory { address: other, size: other_size }) => {
             // Frames are pages, so two devices in one page could reach each other's registers.
-            let page = |address: u64| address / 4096;
-            let end = |address: u64, size: u64| page(address.saturating_add(size - 1));
+            let page = |address: u64| address / PAGE_SIZE;
+            let end = |address: u64, size: u64| page(address + (size - 1));
             page(address) <= end(other, other_size) && page(other) <= end(address, size)
         }
         _ => false,
@@ -256,10 +283,12 @@ fn share(one: Registers, other: Registers) -> bool {
 /// The programs that a program calls.
 fn callees(manifest: &Manifest, program: usize) -> Vec<usize> {
     let Some(program) = manifest.programs.get(program) else { return Vec::new() };
-    let provider = |service: &str| {
-        manifest.programs.iter().position(|other| other.provides.iter().any(|provided| provided.value == service))
-    };
-    program.uses.iter().filter_map(|used| provider(&used.service.value)).collect()
+    program.uses.iter().filter_map(|used| provider(manifest, &used.service.value)).collect()
+}
+
+/// The program that provides a service.
+fn provider(manifest: &Manifest, service: &str) -> Option<usize> {
+    manifest.programs.iter().position(|program| program.provides.iter().any(|provided| provided.value == service))
 }
 
 /// A way of calls from a program back to itself, if there is one: breadth first, so the shortest.

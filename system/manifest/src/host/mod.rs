@@ -3,6 +3,7 @@
 //! [`load`] reads and checks a file, [`compile`] makes what goes into the boot archive. `read` turns TOML into
 //! values with their lines, `check` looks at the whole.
 
+use core::ops::RangeInclusive;
 use std::string::{String, ToString};
 use std::vec::Vec;
 use std::{format, fs};
@@ -40,6 +41,15 @@ impl Architecture {
         match self {
             Architecture::X86_64 => "x86_64",
             Architecture::Riscv64 => "riscv64",
+        }
+    }
+
+    /// Interrupt lines that the kernel gives to drivers: on x86-64 as many as it has vectors for, on RISC-V all that it
+    /// keeps books of; the PLIC has no line 0.
+    pub const fn interrupts(self) -> RangeInclusive<u64> {
+        match self {
+            Architecture::X86_64 => 0..=47,
+            Architecture::Riscv64 => 1..=255,
         }
     }
 }

@@ -8,8 +8,11 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::values;
-use super::{DEFAULT_ROOT, DeviceEntry, Diagnostics, Located, Manifest, ProgramEntry, UseEntry};
-use crate::{Device, Interrupt, MAX_INSTANCES, MAX_PRIORITY, MAX_SLOTS, MIN_SLOTS, ROLES, Registers, Restart, Start};
+use super::{Architecture, DEFAULT_ROOT, DeviceEntry, Diagnostics, Located, Manifest, ProgramEntry, UseEntry};
+use crate::{
+    Device, Interrupt, MAX_INSTANCES, MAX_PRIORITY, MAX_REGISTER_PAGES, MAX_SLOTS, MIN_MEMORY, MIN_SLOTS, ROLES,
+    Registers, Restart, Start, register_pages,
+};
 use anos_abi::MAX_CORES;
 
 type Value<'i> = Spanned<DeValue<'i>>;
@@ -148,32 +151,36 @@ impl<'r> Reader<'r> {
     fn device(&mut self, name: Located<String>, value: &Value<'_>) -> Option<DeviceEntry> {
         let place = format!("device.{}", name.value);
         let fields = self.fields(place, value, &["x86_64", "riscv64"])?;
-        let mut on = |architecture: &str| {
-            let value = fields.table.get(architecture)?;
+        let mut on = |architecture: Architecture| {
+            let value = fields.table.get(architecture.name())?;
             self.device_on(&name.value, architecture, value)
         };
-        let (x86_64, riscv64) = (on("x86_64"), on("riscv64"));
+        let (x86_64, riscv64) = (on(Architecture::X86_64), on(Architecture::Riscv64));
         Some(DeviceEntry { name, x86_64, riscv64 })
     }
 
-    fn device_on(&mut self, name: &str, architecture: &str, value: &Value<'_>) -> Option<Located<Device>> {
-        let place = format!("device.{name}.{architecture}");
+    fn device_on(&mut self, name: &str, architecture: Architecture, value: &Value<'_>) -> Option<Located<Device>> {
+        let place = format!("device.{name}.{}", architecture.name());
         let fields = self.fields(place, value, &["ports", "registers", "size", "interrupt", "trigger"])?;
-        let registers = self.registers(&fields, architecture)?;
-        let interrupt = self.interrupt(&fields);
-        let device = Device { name: name.to_string(), registers, interrupt };
+        let registers = self.registers(&fields, architecture);
+        let interrupt = self.interrupt(&fields, architecture);
+        let device = Device { name: name.to_string(), registers: registers?, interrupt };
         Some(Located { value: device, line: fields.line })
     }
 
-    fn registers(&mut self, fields: &Fields<'_, '_>, architecture: &str) -> Option<Registers> {
+    fn registers(&mut self, fields: &Fields<'_, '_>, architecture: Architecture) -> Option<Registers> {
         let place = &fields.place;
         let (ports, address) = (fields.table.get("ports"), fields.table.get("registers"));
         match (ports, address) {
-            (Some(value), None) if architecture != "x86_64" => {
-                self.wrong(value, format!("{architecture} has no I/O ports: write registers = 0x... and size = 0x..."));
+            (Some(value), None) if architecture != Architecture::X86_64 => {
+                let name = architecture.name();
+                self.wrong(value, format!("{name} has no I/O ports: write registers = 0x... and size = 0x..."));
                 None
             }
             (Some(_), None) => {
+                if let Some(size) = fields.table.get("size") {
+                    self.wrong(size, format!("{place} has a size, but its ports say where they end: drop size"));
+                }
                 let text = self.string(fields, "ports")?;
                 let (first, last) = self.accept(text.line, values::ports(&text.value))?;
                 Some(Registers::Ports { first, last })
@@ -184,11 +191,11 @@ impl<'r> Reader<'r> {
                 if size.is_none() && !fields.table.contains_key("size") {
                     self.wrong(value, format!("{place} has registers but no size: write size = 0x..."));
                 }
-                let size = size?;
-                Some(Registers::Memory { address, size })
+                self.memory(value, place, address, size?)
             }
             _ => {
-                let ports = if architecture == "x86_64" { "either ports = \"0x...-0x...\" or " } else { "" };
+                let ports =
+                    if architecture == Architecture::X86_64 { "either ports = \"0x...-0x...\" or " } else { "" };
                 let text = format!("{place} must say where its registers are: write {ports}registers and size");
                 self.diagnostics.add(fields.line, text);
                 None
@@ -196,12 +203,35 @@ impl<'r> Reader<'r> {
         }
     }
 
-    fn interrupt(&mut self, fields: &Fields<'_, '_>) -> Option<Interrupt> {
-        let line = self.number(fields, "interrupt", 0..=1023)?;
+    /// Registers in memory: whether they can be mapped as one Frame.
+    fn memory(&mut self, value: &Value<'_>, place: &str, address: u64, size: u64) -> Option<Registers> {
+        let Some(pages) = register_pages(address, size) else {
+            self.wrong(value, format!("{place} has registers past the last address: write a smaller size"));
+            return None;
+        };
+        if pages > MAX_REGISTER_PAGES {
+            let text =
+                format!("{place} has registers on {pages} pages: write a size that stays within {MAX_REGISTER_PAGES}");
+            self.wrong(value, text);
+            return None;
+        }
+        Some(Registers::Memory { address, size })
+    }
+
+    fn interrupt(&mut self, fields: &Fields<'_, '_>, architecture: Architecture) -> Option<Interrupt> {
+        if let Some(trigger) = fields.table.get("trigger")
+            && !fields.table.contains_key("interrupt")
+        {
+            self.wrong(
+                trigger,
+                format!("{} has a trigger but no interrupt: write interrupt = ..., or drop trigger", fields.place),
+            );
+        }
+        let line = self.number(fields, "interrupt", architecture.interrupts())?;
         let Some(text) = self.string(fields, "trigger") else {
             if !fields.table.contains_key("trigger") {
-                let text =
-                    format!("{} has an interrupt but no trigger: write trigger = \"edge\" or \"level\"", fields.place);
+                let choices = values::choices(values::TRIGGERS.map(|(name, _)| name));
+                let text = format!("{} has an interrupt but no trigger: write trigger = {choices}", fields.place);
                 self.diagnostics.add(fields.line, text);
             }
             return None;
@@ -221,8 +251,9 @@ impl<'r> Reader<'r> {
             let line = fields.table.get("slots").map_or(fields.line, |value| self.line(value.span().start));
             self.diagnostics.add(line, format!("slots must be a power of two: write {}", slots.next_power_of_two()));
         }
-        Some(ProgramEntry {
-            package: package?,
+        // Everything is read before something that is missing ends it: all mistakes are told at once.
+        let program = ProgramEntry {
+            package: package.clone().unwrap_or_else(|| name.clone()),
             start: self.choice(&fields, "start", &[("boot", Start::Boot), ("manual", Start::Manual)], Start::Manual),
             restart: self.choice(
                 &fields,
@@ -235,7 +266,7 @@ impl<'r> Reader<'r> {
             priority,
             ceiling: self.byte(&fields, "ceiling", MAX_PRIORITY).unwrap_or(priority),
             cores: self.cores(&fields),
-            memory: memory?,
+            memory: memory.unwrap_or(MIN_MEMORY),
             slots: u32::try_from(slots).unwrap_or(MIN_SLOTS),
             devices: self.strings(&fields, "devices"),
             provides: self.strings(&fields, "provides"),
@@ -244,7 +275,8 @@ impl<'r> Reader<'r> {
             debug: self.flag(&fields, "debug"),
             sched: self.flag(&fields, "sched"),
             name,
-        })
+        };
+        (package.is_some() && memory.is_some()).then_some(program)
     }
 
     fn process(&mut self, fields: &Fields<'_, '_>) -> u8 {
@@ -279,6 +311,11 @@ impl<'r> Reader<'r> {
 
     fn cores(&mut self, fields: &Fields<'_, '_>) -> u64 {
         let mut cores = 0;
+        if let Some(value) = fields.table.get("cores")
+            && value.get_ref().as_array().is_some_and(|list| list.is_empty())
+        {
+            self.wrong(value, "\"cores\" lists no core: write at least one, or drop it to allow all");
+        }
         for value in self.array(fields, "cores") {
             match integer(value).filter(|&core| core < MAX_CORES as u64) {
                 Some(core) => cores |= 1 << core,

@@ -55,15 +55,14 @@ pub fn ports(text: &str) -> Result<(u16, u16), String> {
     if first > last { Err(wrong()) } else { Ok((first, last)) }
 }
 
+/// How triggers are called, and what each means: whether it is level-triggered, and whether active low.
+pub const TRIGGERS: [(&str, (bool, bool)); 4] =
+    [("edge", (false, false)), ("level", (true, false)), ("edge-low", (false, true)), ("level-low", (true, true))];
+
 /// How an interrupt is signalled: whether level-triggered, and whether active low.
 pub fn trigger(text: &str) -> Result<(bool, bool), String> {
-    match text {
-        "edge" => Ok((false, false)),
-        "level" => Ok((true, false)),
-        "level-low" => Ok((true, true)),
-        "edge-low" => Ok((false, true)),
-        _ => Err(format!("unknown trigger \"{text}\": write \"edge\", \"level\", \"edge-low\" or \"level-low\"")),
-    }
+    let found = TRIGGERS.iter().find(|(name, _)| *name == text).map(|(_, meaning)| *meaning);
+    found.ok_or_else(|| format!("unknown trigger \"{text}\": write {}", choices(TRIGGERS.map(|(name, _)| name))))
 }
 
 /// A name of a program, service or device.
