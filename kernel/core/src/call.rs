@@ -84,7 +84,7 @@ impl<M: Machine> Visit<'_, M> {
     pub(crate) fn system_call(&mut self) -> Outcome {
         let core = self.mine()?;
         core.counters.calls += 1;
-        // Somebody stopped the thread while this core waited for the lock: its call never happened.
+        // Somebody stopped or moved the thread while this core waited for the lock: it will make its call again.
         let Some(thread) = core.current.some() else { return Ok(()) };
         match self.dispatch(thread) {
             Ok(()) => Ok(()),

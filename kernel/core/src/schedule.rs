@@ -206,15 +206,17 @@ impl<M: Machine> Visit<'_, M> {
             self.nudge(core, u8::MAX)?;
         }
         if cut {
-            self.cut_call(thread)?;
+            self.put_off_call(thread)?;
         }
         if state == ThreadState::Ready { self.make_ready(thread) } else { Ok(()) }
     }
 
-    /// A system call that another core was about to make, and that never happened, answers `Cancelled`.
-    pub(crate) fn cut_call(&mut self, thread: Ref<Thread>) -> Outcome {
-        let status = anos_abi::Status::error(anos_abi::Error::Cancelled);
-        self.finish(thread, status, 0, 0, [0; 8])
+    /// A thread was about to make a system call that nobody has looked at yet: it makes it again when it goes on, wherever
+    /// that is. The message is in its registers still.
+    pub(crate) fn put_off_call(&mut self, thread: Ref<Thread>) -> Outcome {
+        let registers = &mut self.held.store.get(thread)?.registers;
+        registers.pc = registers.pc.wrapping_sub(M::SYSTEM_CALL_BYTES);
+        Ok(())
     }
 
     /// The running thread lets others of its priority go first.

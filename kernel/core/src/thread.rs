@@ -2,7 +2,7 @@
 
 use anos_abi::object::ThreadState;
 use anos_abi::syscall::FOREVER;
-use anos_abi::{Error, Kind, Rights};
+use anos_abi::{Error, Kind, Rights, Status};
 use anos_machine::records::FPU_BYTES;
 use anos_machine::{CoreId, Machine, Ref, Registers, Slot, SlotRef, Thread};
 
@@ -240,7 +240,7 @@ impl<M: Machine> Visit<'_, M> {
             ThreadState::Stopped => return Ok(()),
             ThreadState::Ready => {
                 if self.take_off(thread)? {
-                    self.cut_call(thread)?;
+                    self.put_off_call(thread)?;
                 }
             }
             ThreadState::Faulted => self.leave_wait(thread)?,
@@ -249,7 +249,7 @@ impl<M: Machine> Visit<'_, M> {
             }
             ThreadState::Sending | ThreadState::Calling | ThreadState::Receiving => {
                 self.leave_wait(thread)?;
-                self.cut_call(thread)?;
+                self.finish(thread, Status::error(Error::Cancelled), 0, 0, [0; 8])?;
             }
         }
         self.held.store.get(thread)?.state = ThreadState::Stopped as u8;

@@ -143,6 +143,8 @@ pub enum Reset {
 pub trait Machine {
     /// Whether the processor may remember that an address was *not* mapped, so that new mappings need a flush too.
     const CACHES_INVALID: bool;
+    /// Bytes of the instruction that makes a system call. In the kernel, a thread's program counter is behind it.
+    const SYSTEM_CALL_BYTES: u64;
 
     /// The core that this code runs on.
     fn core(&self) -> CoreId;

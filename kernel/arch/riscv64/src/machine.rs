@@ -72,6 +72,8 @@ impl Port<'_> {
 impl Machine for Port<'_> {
     /// The manual allows it (chapter "Supervisor Memory-Management Fence Instruction").
     const CACHES_INVALID: bool = true;
+    /// `ecall`, which has no compressed form.
+    const SYSTEM_CALL_BYTES: u64 = 4;
 
     fn core(&self) -> CoreId {
         self.hart.core

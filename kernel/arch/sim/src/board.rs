@@ -208,6 +208,7 @@ impl<const CACHES_INVALID: bool> View<'_, CACHES_INVALID> {
 
 impl<const CACHES_INVALID: bool> Machine for View<'_, CACHES_INVALID> {
     const CACHES_INVALID: bool = CACHES_INVALID;
+    const SYSTEM_CALL_BYTES: u64 = 4;
 
     fn core(&self) -> CoreId {
         self.core

@@ -118,6 +118,12 @@ impl Sim {
         look(&mut self.kernel.hold(CoreSet::ALL, || unreachable!("one thread plays all cores")).store)
     }
 
+    /// The thread that the kernel takes for the running one on a core.
+    pub fn current(&self, core: CoreId) -> Option<Ref<Thread>> {
+        let mut held = self.kernel.hold(CoreSet::ALL, || unreachable!("one thread plays all cores"));
+        held.core(core).expect("all locks are held").current.some()
+    }
+
     fn typed_pages(&self) -> Vec<bool> {
         let pages = (0..self.board.ram.pages()).map(|page| RAM_BASE + page * PAGE_SIZE);
         self.with_store(|store| pages.map(|page| store.record(page).is_ok_and(|record| record.kind() != 0)).collect())

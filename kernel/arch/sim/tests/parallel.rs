@@ -52,6 +52,7 @@ struct Core<'a> {
 
 impl Machine for Core<'_> {
     const CACHES_INVALID: bool = true;
+    const SYSTEM_CALL_BYTES: u64 = 4;
 
     fn core(&self) -> CoreId {
         self.core
@@ -222,11 +223,17 @@ fn request(numbers: &mut Numbers, now: u64) -> (SystemCall, u32, Message) {
 fn prepare(cores: u64) -> Sim {
     let mut sim = Sim::boot(cores);
     sim.next_slot = ENDPOINTS;
-    for kind in [Kind::Endpoint, Kind::Notification, Kind::Reply] {
-        sim.make_from(slot::UNTYPED, kind, 0, ROW);
-    }
+    sim.make_from(slot::UNTYPED, Kind::Endpoint, 0, ROW);
+    sim.next_slot = REPLIES;
+    sim.make_from(slot::UNTYPED, Kind::Reply, 0, ROW);
     sim.make_from(slot::UNTYPED, Kind::Frame, 1, ROW);
     sim.next_slot = 500;
+    let notifications = sim.make_from(slot::UNTYPED, Kind::Notification, 0, ROW);
+    sim.next_slot = NOTIFICATIONS;
+    for number in 0..ROW {
+        sim.mint(notifications + number, 1);
+    }
+    sim.next_slot = 500 + ROW;
     for level in [2, 1] {
         let table = sim.make(Kind::PageTable, 0);
         sim.ok(table, Method::PageTableMap, &[PLACE, level], slot::ADDRESS_SPACE);
@@ -247,7 +254,8 @@ fn prepare(cores: u64) -> Sim {
     sim
 }
 
-fn play(cores: u64, seed: u64) {
+/// Plays once; how many kicks and shootdowns there were.
+fn play(cores: u64, seed: u64) -> (u64, u64) {
     let mut sim = prepare(cores);
     let wires = Wires {
         kernel: &sim.kernel,
@@ -283,17 +291,24 @@ fn play(cores: u64, seed: u64) {
     sim.check();
     sim.settle();
     sim.check();
-    // It was no walk in the park.
+    assert!((0..cores).all(|core| sim.kernel.presence.get(core_id(core)) != Place::KernelWithCall));
     let mut held = sim.kernel.hold(CoreSet::ALL, || unreachable!("all threads are joined"));
     let counters = (0..cores).map(|core| held.core(core_id(core)).expect("held").counters);
-    let (kicks, shootdowns) = counters.fold((0, 0), |sum, core| (sum.0 + core.kicks, sum.1 + core.shootdowns));
-    assert!(kicks > 50 && shootdowns > 10, "{kicks} kicks, {shootdowns} shootdowns");
-    drop(held);
-    assert!((0..cores).all(|core| sim.kernel.presence.get(core_id(core)) != Place::KernelWithCall));
+    counters.fold((0, 0), |sum, core| (sum.0 + core.kicks, sum.1 + core.shootdowns))
 }
 
 #[test]
 fn cores_on_threads_of_their_own_keep_every_rule_and_never_hang() {
-    play(2, 1);
-    play(4, 2);
+    let (mut kicks, mut shootdowns) = (0, 0);
+    // How much the cores get into each other's way is up to the host.
+    for seed in 0..20 {
+        for cores in [2, 4] {
+            let sum = play(cores, seed);
+            (kicks, shootdowns) = (kicks + sum.0, shootdowns + sum.1);
+        }
+        if kicks > 200 && shootdowns > 200 {
+            return;
+        }
+    }
+    panic!("a walk in the park: {kicks} kicks, {shootdowns} shootdowns");
 }

@@ -165,16 +165,29 @@ fn a_suspended_thread_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_call_that_was_cut_short_by_a_stop_answers_cancelled() {
-    let mut sim = Sim::boot(2);
-    let program = sim.spawn(1, 10);
-    let get = Message::new(Method::DebugCounters.label());
-    sim.trap_system_call(program.core, SystemCall::Call, slot::DEBUG, &get);
-    sim.call(BOOT, program.slot, Method::ThreadSuspend, &[], 0, 0).result().expect("suspended");
-    sim.check();
-    sim.settle();
-    sim.ok(program.slot, Method::ThreadResume, &[], 0);
-    assert_eq!(sim.answer_of(program).status.result(), Err(Error::Cancelled));
+fn a_call_that_a_stop_or_a_move_came_before_is_made_afterwards() {
+    for moves in [false, true] {
+        let mut sim = Sim::boot(3);
+        let program = sim.spawn(1, 10);
+        let before = sim.board.processors[1].registers.pc;
+        let write = Message::new(Method::DebugWrite.label()).words(&[2, 0x6b6f]);
+        sim.trap_system_call(program.core, SystemCall::Call, slot::DEBUG, &write);
+        let called = sim.board.processors[1].registers;
+        let (method, pass) =
+            if moves { (Method::ThreadSetCore, slot::SCHED_CONTROL + 2) } else { (Method::ThreadSuspend, 0) };
+        sim.call(BOOT, program.slot, method, &[], pass, 0).result().expect("stopped or moved");
+        sim.check();
+        sim.settle();
+        if !moves {
+            sim.ok(program.slot, Method::ThreadResume, &[], 0);
+        }
+        assert!(sim.board.console.is_empty(), "the call has not happened");
+        let core = if moves { 2 } else { 1 };
+        let after = sim.board.processors[core].registers;
+        assert_eq!((after.pc, after.words, after.operation), (before, called.words, called.operation));
+        sim.system_call(core_id(core as u64), SystemCall::Call, slot::DEBUG, &write);
+        assert_eq!(sim.board.console, b"ok");
+    }
 }
 
 #[test]

@@ -12,6 +12,8 @@ pub struct Processor<'a>(pub &'a CoreData);
 
 impl Machine for Processor<'_> {
     const CACHES_INVALID: bool = false;
+    /// `syscall`.
+    const SYSTEM_CALL_BYTES: u64 = 2;
 
     fn core(&self) -> CoreId {
         self.0.id

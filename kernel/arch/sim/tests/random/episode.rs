@@ -241,7 +241,9 @@ impl Episode {
     fn finish(&mut self, number: u64, tally: &mut Tally) -> bool {
         let core = core_id(number);
         let thread = self.sim.thread(core);
-        let in_call = self.sim.board.processors[core.index()].trapped == Some(Event::SystemCall);
+        // A thread that was stopped or moved meanwhile makes its call later.
+        let in_call = self.sim.board.processors[core.index()].trapped == Some(Event::SystemCall)
+            && self.sim.current(core) == thread;
         let before: Vec<bool> = self.sim.board.processors.iter().map(|processor| processor.trapped.is_some()).collect();
         self.sim.go_on(core);
         self.watch.interrupted(&self.sim, &before);
