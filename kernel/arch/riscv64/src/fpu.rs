@@ -50,14 +50,14 @@ unsafe extern "C" {
 const MARK: usize = 0;
 const SAVED: usize = 1;
 
-/// A word of the thread's that is this port's own.
+/// The words of a thread's record that are this port's own.
 ///
 /// # Safety
-/// `thread` points to a thread's record.
-const unsafe fn word(thread: *mut Thread, place: usize) -> *mut u64 {
-    // SAFETY: the caller's promise; a place, no access.
-    let words = unsafe { &raw mut (*thread).machine };
-    words.cast::<u64>().wrapping_add(place)
+/// `thread` runs on this core, which has not entered the core code yet: its record is mapped, and nobody else's. No other
+/// reference to these words is used meanwhile.
+const unsafe fn words<'a>(thread: *mut Thread) -> &'a mut [u64; 4] {
+    // SAFETY: the caller's promise.
+    unsafe { &mut (*thread).machine }
 }
 
 fn set_state(state: u64) {
@@ -77,10 +77,9 @@ pub unsafe fn save(hart: &mut Hart, thread: *mut Thread) {
         let area = unsafe { &raw mut (*thread).fpu };
         // SAFETY: the unit is on, and the area holds 576 bytes, of which 264 are used.
         unsafe { fpu_save(area.cast()) };
-        // SAFETY: a record, as above.
-        let saved = unsafe { word(thread, SAVED) };
-        // SAFETY: as above.
-        unsafe { saved.write(1) };
+        // SAFETY: the running thread; the reference ends here.
+        let words = unsafe { words(thread) };
+        words[SAVED] = 1;
         hart.user_status = hart.user_status & !STATUS_FS | STATUS_FS_CLEAN;
     }
 }
@@ -91,10 +90,9 @@ pub unsafe fn save(hart: &mut Hart, thread: *mut Thread) {
 /// As for [`save`].
 pub unsafe fn forget(hart: &Hart, thread: *mut Thread) {
     if hart.fpu_thread != 0 {
-        // SAFETY: the record of the running thread.
-        let saved = unsafe { word(thread, SAVED) };
-        // SAFETY: mapped, and this core's own until the core is entered.
-        unsafe { saved.write(0) };
+        // SAFETY: the running thread; the reference ends here.
+        let words = unsafe { words(thread) };
+        words[SAVED] = 0;
     }
 }
 
@@ -110,10 +108,9 @@ pub unsafe fn turn_on(hart: &mut Hart, thread: *mut Thread) -> bool {
     set_state(STATUS_FS_CLEAN);
     // SAFETY: as in `save`.
     let area = unsafe { &raw mut (*thread).fpu };
-    // SAFETY: as in `save`.
-    let saved = unsafe { word(thread, SAVED) };
-    // SAFETY: as in `save`.
-    if unsafe { saved.read() } == 0 {
+    // SAFETY: the running thread; `area` is another part of the record.
+    let words = unsafe { words(thread) };
+    if words[SAVED] == 0 {
         // SAFETY: as in `save`. Zeros are the state that the architecture starts with.
         unsafe { area.write_bytes(0, 1) };
     }
@@ -123,10 +120,7 @@ pub unsafe fn turn_on(hart: &mut Hart, thread: *mut Thread) -> bool {
     // whose state lies in this core's registers.
     hart.fpu_loads += 1;
     hart.fpu_thread = hart.fpu_loads << 8 | 1 << 7 | hart.core.index() as u64;
-    // SAFETY: as in `save`.
-    let mark = unsafe { word(thread, MARK) };
-    // SAFETY: as in `save`.
-    unsafe { mark.write(hart.fpu_thread) };
+    words[MARK] = hart.fpu_thread;
     hart.user_status |= STATUS_FS_CLEAN;
     true
 }
@@ -142,10 +136,8 @@ pub unsafe fn switch(hart: &mut Hart, thread: *const Thread) {
     let mark = if thread.is_null() {
         0
     } else {
-        // SAFETY: a thread that this core runs next: mapped.
-        let mark = unsafe { word(thread.cast_mut(), MARK) };
-        // SAFETY: as above; no other core changes this field of it.
-        unsafe { mark.read() }
+        // SAFETY: a thread that this core runs next: mapped, and no other core changes this word of it.
+        unsafe { (*thread).machine[MARK] }
     };
     if mark != hart.fpu_thread {
         hart.fpu_thread = 0;
