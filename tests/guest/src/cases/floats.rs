@@ -195,10 +195,6 @@ fn a_system_call_brings_no_older_registers_back(case: &mut Case) -> Outcome {
         shared(2).store(1, Ordering::SeqCst);
         count(1);
     }
-    // The other port makes no promise about them.
-    if !cfg!(target_arch = "x86_64") {
-        return Ok(());
-    }
     let (never, another): (Notification, Notification) = (case.make()?, case.make()?);
     let urgent = case.helper(0, HIGH, disturb, number(never))?;
     let calm = case.helper(0, LOW, look_back, number(another))?;
