@@ -3,6 +3,12 @@
 //! The kernel has no floating-point code, so the registers stay a thread's own while the kernel runs. `sstatus.FS`
 //! says what they are: off, as in memory (clean), or changed (dirty). The unit stays on for the thread that used it
 //! last, for as long as no other thread (or none) runs on the core in between.
+//!
+//! Across a system call the registers are dead, `fcsr` with its rounding mode included, as all others are. What was
+//! saved of them is void from then on: a thread that loses the unit before a trap saves them anew starts from zeros.
+//!
+//! In `Thread::machine`, word [`MARK`] is the number of the load whose state is the thread's, 0 at first; word
+//! [`SAVED`] is 1 if the area holds what the thread left, else 0.
 
 use core::arch::{asm, global_asm};
 
@@ -41,6 +47,19 @@ unsafe extern "C" {
     fn fpu_load(area: *const u8);
 }
 
+const MARK: usize = 0;
+const SAVED: usize = 1;
+
+/// The words of a thread's record that are this port's own.
+///
+/// # Safety
+/// `thread` runs on this core, which has not entered the core code yet: its record is mapped, and nobody else's. No other
+/// reference to these words is used meanwhile.
+const unsafe fn words<'a>(thread: *mut Thread) -> &'a mut [u64; 4] {
+    // SAFETY: the caller's promise.
+    unsafe { &mut (*thread).machine }
+}
+
 fn set_state(state: u64) {
     // SAFETY: no kernel code depends on whether the floating-point unit is on.
     unsafe { asm!("csrc sstatus, {}", in(reg) STATUS_FS, options(nostack)) };
@@ -58,7 +77,22 @@ pub unsafe fn save(hart: &mut Hart, thread: *mut Thread) {
         let area = unsafe { &raw mut (*thread).fpu };
         // SAFETY: the unit is on, and the area holds 576 bytes, of which 264 are used.
         unsafe { fpu_save(area.cast()) };
+        // SAFETY: the running thread; the reference ends here.
+        let words = unsafe { words(thread) };
+        words[SAVED] = 1;
         hart.user_status = hart.user_status & !STATUS_FS | STATUS_FS_CLEAN;
+    }
+}
+
+/// The running thread made a system call, and expects nothing of the registers any more.
+///
+/// # Safety
+/// As for [`save`].
+pub unsafe fn forget(hart: &Hart, thread: *mut Thread) {
+    if hart.fpu_thread != 0 {
+        // SAFETY: the running thread; the reference ends here.
+        let words = unsafe { words(thread) };
+        words[SAVED] = 0;
     }
 }
 
@@ -73,18 +107,20 @@ pub unsafe fn turn_on(hart: &mut Hart, thread: *mut Thread) -> bool {
     }
     set_state(STATUS_FS_CLEAN);
     // SAFETY: as in `save`.
-    let area = unsafe { &raw const (*thread).fpu };
-    // SAFETY: the unit is on, and the area holds 576 bytes, of which 264 are used. A fresh area is all zeros: the
-    // state that the architecture starts with.
+    let area = unsafe { &raw mut (*thread).fpu };
+    // SAFETY: the running thread; `area` is another part of the record.
+    let words = unsafe { words(thread) };
+    if words[SAVED] == 0 {
+        // SAFETY: as in `save`. Zeros are the state that the architecture starts with.
+        unsafe { area.write_bytes(0, 1) };
+    }
+    // SAFETY: the unit is on, and the area holds 576 bytes, of which 264 are used.
     unsafe { fpu_load(area.cast()) };
     // No other load, on this core or another, ever has this number: so a thread whose record carries it is the thread
     // whose state lies in this core's registers.
     hart.fpu_loads += 1;
     hart.fpu_thread = hart.fpu_loads << 8 | 1 << 7 | hart.core.index() as u64;
-    // SAFETY: as in `save`.
-    let mark = unsafe { &raw mut (*thread).machine[0] };
-    // SAFETY: as in `save`.
-    unsafe { mark.write(hart.fpu_thread) };
+    words[MARK] = hart.fpu_thread;
     hart.user_status |= STATUS_FS_CLEAN;
     true
 }
@@ -100,10 +136,8 @@ pub unsafe fn switch(hart: &mut Hart, thread: *const Thread) {
     let mark = if thread.is_null() {
         0
     } else {
-        // SAFETY: a thread that this core runs next: mapped.
-        let mark = unsafe { &raw const (*thread).machine[0] };
-        // SAFETY: as above; no other core changes this field of it.
-        unsafe { mark.read() }
+        // SAFETY: a thread that this core runs next: mapped, and no other core changes this word of it.
+        unsafe { (*thread).machine[MARK] }
     };
     if mark != hart.fpu_thread {
         hart.fpu_thread = 0;

@@ -4,7 +4,7 @@
 //! where the trap came from. The kernel never expects one of its own: interrupts are off in it.
 //!
 //! `Registers::other` is s0, ra, gp, s1 to s11, t5, t6. A system call leaves zeros there: its caller expects nothing
-//! of those registers, and gets nothing.
+//! of those registers, and gets nothing. Nor of the floating-point registers and `fcsr`: see `fpu.rs`.
 
 use core::arch::global_asm;
 use core::mem::offset_of;

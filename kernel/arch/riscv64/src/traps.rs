@@ -24,6 +24,8 @@ pub unsafe extern "C" fn user_trap(hart: *mut Hart, cause: u64, value: u64) {
     let hart = unsafe { &mut *hart };
     let thread = to_usize(hart.thread) as *mut Thread;
     if cause == SYSTEM_CALL {
+        // SAFETY: the thread that ran until now.
+        unsafe { fpu::forget(hart, thread) };
         return proceed(hart, Event::SystemCall);
     }
     // SAFETY: the thread that ran until now.
