@@ -59,8 +59,9 @@ pub struct Controller {
     pub registers: Run,
     /// The highest interrupt line.
     pub lines: u32,
-    /// The context that interrupts the boot hart in supervisor mode.
-    pub context: u32,
+    /// The context that interrupts the boot hart in supervisor mode, if one does. It may be 0: a virtual machine's
+    /// controller has no contexts for machine mode.
+    pub context: Option<u32>,
 }
 
 /// The machine.
@@ -198,7 +199,7 @@ impl Description {
             frequency: 0,
             sstc: false,
             mode: Mode::Sv39,
-            controller: Controller { registers: Run { address: 0, bytes: 0 }, lines: 0, context: 0 },
+            controller: Controller { registers: Run { address: 0, bytes: 0 }, lines: 0, context: None },
             command_line: [0; COMMAND_LINE_BYTES],
             command_line_bytes: 0,
         }
@@ -242,10 +243,7 @@ impl Description {
         }
         let boot = found.processors().iter().find(|processor| processor.hart_id == boot_hart);
         let phandle = boot.ok_or(Unusable::NoBootHart)?.phandle;
-        found.controller.context = context_of(phandle, contexts).unwrap_or(0);
-        if found.controller.context == 0 {
-            found.controller.registers.bytes = 0;
-        }
+        found.controller.context = context_of(phandle, contexts);
         Ok(found)
     }
 
@@ -303,7 +301,7 @@ impl Description {
             node.runs(parent).try_for_each(|run| self.private.add(whole_pages(run)))?;
         }
         if is_plic && let Some(registers) = node.runs(parent).next() {
-            self.controller = Controller { registers, lines: node.lines.min(1023), context: 0 };
+            self.controller = Controller { registers, lines: node.lines.min(1023), context: None };
             *contexts = node.interrupts;
         }
         Ok(())
@@ -400,9 +398,19 @@ mod tests {
         assert_eq!((found.frequency, found.sstc, found.mode), (10_000_000, true, Mode::Sv48));
         assert_eq!(found.command_line(), b"paging=sv39 quiet");
         assert_eq!(found.controller.lines, 96);
-        assert_eq!(found.controller.context, 3);
+        assert_eq!(found.controller.context, Some(3));
         assert_eq!(found.private.bytes(), 0x61_0000);
-        assert_eq!(read(&machine("rv64imac_sstc\0", "riscv,sv57\0"), 3).unwrap().controller.context, 1);
+        assert_eq!(read(&machine("rv64imac_sstc\0", "riscv,sv57\0"), 3).unwrap().controller.context, Some(1));
+    }
+
+    #[test]
+    fn a_controller_may_have_a_first_context_for_the_boot_hart_or_none() {
+        let contexts = |list: &[u32]| {
+            let bytes: Vec<u8> = list.iter().flat_map(|word| word.to_be_bytes()).collect();
+            context_of(103, &bytes)
+        };
+        assert_eq!(contexts(&[103, 9, 107, 9]), Some(0));
+        assert_eq!(contexts(&[103, 11, 107, 9]), None);
     }
 
     #[test]

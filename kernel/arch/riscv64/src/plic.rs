@@ -70,8 +70,9 @@ impl Plic {
     /// [`Plic::registers`] of `controller` are mapped at `window + physical address`, now and for ever.
     pub unsafe fn new(controller: &Controller, window: u64) -> Self {
         let base = window.wrapping_add(controller.registers.address);
-        let lines = if controller.registers.bytes == 0 { 0 } else { controller.lines };
-        let plic = Plic { base, lines, context: controller.context };
+        // Without what it takes to serve the boot hart, no line is of use.
+        let lines = if Plic::registers(controller) == 0 { 0 } else { controller.lines };
+        let plic = Plic { base, lines, context: controller.context.unwrap_or(0) };
         if lines == 0 {
             return plic;
         }
@@ -93,9 +94,11 @@ impl Plic {
         Plic { base: window.wrapping_add(controller.registers.address), ..self }
     }
 
-    /// Bytes of registers that the kernel needs, from the controller's start, in whole pages.
+    /// Bytes of registers that the kernel needs, from the controller's start, in whole pages; 0 if the controller does
+    /// not interrupt the boot hart, or ends before the registers that do.
     pub fn registers(controller: &Controller) -> u64 {
-        let end = CONTEXT_CONTROL + CONTEXT_CONTROL_STRIDE * (u64::from(controller.context) + 1);
+        let Some(context) = controller.context else { return 0 };
+        let end = CONTEXT_CONTROL + CONTEXT_CONTROL_STRIDE * (u64::from(context) + 1);
         if controller.registers.bytes < end { 0 } else { end.next_multiple_of(PAGE_SIZE) }
     }
 
