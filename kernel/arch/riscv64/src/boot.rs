@@ -106,6 +106,7 @@ pub unsafe extern "C" fn boot_early(hart_id: u64, devicetree: u64, load_address:
         Ok(description) => description,
         Err(Unusable::Malformed) => boot_error("the devicetree is malformed"),
         Err(Unusable::TooManyRuns) => boot_error(TOO_MANY_RUNS),
+        Err(Unusable::NoFloatingPoint) => boot_error("a hart has no floating point (extension D)"),
         Err(Unusable::NoBootHart) => boot_error("the devicetree does not list the hart that boots"),
     };
     let Some(frequency) = Frequency::new(description.frequency) else {

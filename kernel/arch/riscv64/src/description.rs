@@ -29,6 +29,8 @@ pub enum Unusable {
     TooManyRuns,
     /// The hart that boots isn't among the processors with paging.
     NoBootHart,
+    /// A processor with paging lacks double-precision floating point.
+    NoFloatingPoint,
 }
 
 impl From<Malformed> for Unusable {
@@ -80,6 +82,8 @@ pub struct Description {
     pub frequency: u64,
     /// Every processor has `stimecmp`.
     pub sstc: bool,
+    /// Every processor has double-precision floating point.
+    floating_point: bool,
     /// What every processor can do, if asked for.
     pub mode: Mode,
     /// The interrupt controller.
@@ -175,6 +179,13 @@ impl<'a> Node<'a> {
         has(self.isa) || has(self.isa_extensions)
     }
 
+    /// Extension D. The old property starts with single letters, `g` standing for several; the ones for longer names
+    /// (s, x, z) end them.
+    fn has_double_precision(&self) -> bool {
+        let letters = self.isa.iter().take_while(|letter| !b"_sxz\0".contains(letter));
+        letters.skip(b"rv64".len()).any(|letter| b"dg".contains(letter)) || self.has_extension(b"d")
+    }
+
     /// The runs in `reg`. The addresses are taken for physical ones: no known machine translates them on the way from
     /// the root to what we look at.
     fn runs(&self, parent: &Node<'_>) -> impl Iterator<Item = Run> + use<'a> {
@@ -198,6 +209,7 @@ impl Description {
             processor_count: 0,
             frequency: 0,
             sstc: false,
+            floating_point: false,
             mode: Mode::Sv39,
             controller: Controller { registers: Run { address: 0, bytes: 0 }, lines: 0, context: None },
             command_line: [0; COMMAND_LINE_BYTES],
@@ -207,7 +219,7 @@ impl Description {
 
     /// Reads the devicetree of a machine that was booted by this hart.
     pub fn read(tree: &Devicetree<'_>, boot_hart: u64) -> Result<Self, Unusable> {
-        let mut found = Description { sstc: true, mode: Mode::Sv48, ..Description::empty() };
+        let mut found = Description { sstc: true, floating_point: true, mode: Mode::Sv48, ..Description::empty() };
         let mut reserved = RunList::new();
         let mut contexts: &[u8] = &[];
         let mut path = [Node::EMPTY; DEPTH];
@@ -243,6 +255,9 @@ impl Description {
         }
         let boot = found.processors().iter().find(|processor| processor.hart_id == boot_hart);
         let phandle = boot.ok_or(Unusable::NoBootHart)?.phandle;
+        if !found.floating_point {
+            return Err(Unusable::NoFloatingPoint);
+        }
         found.controller.context = context_of(phandle, contexts);
         Ok(found)
     }
@@ -322,6 +337,7 @@ impl Description {
         processor.hart_id = hart_id;
         self.processor_count += 1;
         self.sstc &= node.has_extension(b"sstc");
+        self.floating_point &= node.has_double_precision();
         if mode == Mode::Sv39 {
             self.mode = Mode::Sv39;
         }
@@ -370,7 +386,7 @@ mod tests {
         writer.begin("cpus").words("#address-cells", &[1]).words("#size-cells", &[0]);
         writer.words("timebase-frequency", &[10_000_000]);
         cpu(&mut writer, 3, "rv64imafdch_zba_sstc\0", "riscv,sv48\0", "okay\0");
-        cpu(&mut writer, 5, "rv64imafdc\0", "riscv,sv48\0", "disabled\0");
+        cpu(&mut writer, 5, "rv64imac\0", "riscv,sv48\0", "disabled\0");
         cpu(&mut writer, 7, second_isa, second_mmu, "okay\0");
         cpu(&mut writer, 9, "rv64imac\0", "riscv,none\0", "okay\0");
         writer.end();
@@ -390,7 +406,7 @@ mod tests {
 
     #[test]
     fn a_machine_is_described() {
-        let found = read(&machine("rv64imac_sstc\0", "riscv,sv57\0"), 7).unwrap();
+        let found = read(&machine("rv64gc_sstc\0", "riscv,sv57\0"), 7).unwrap();
         assert_eq!(found.ram.as_slice(), &[Run { address: 0x8000_0000, bytes: 0x800_0000 }]);
         // The first page is in the reservation block, the rest of the firmware in reserved-memory.
         assert_eq!(found.free.as_slice(), &[Run { address: 0x8008_0000, bytes: 0x7f8_0000 }]);
@@ -400,7 +416,7 @@ mod tests {
         assert_eq!(found.controller.lines, 96);
         assert_eq!(found.controller.context, Some(3));
         assert_eq!(found.private.bytes(), 0x61_0000);
-        assert_eq!(read(&machine("rv64imac_sstc\0", "riscv,sv57\0"), 3).unwrap().controller.context, Some(1));
+        assert_eq!(read(&machine("rv64gc_sstc\0", "riscv,sv57\0"), 3).unwrap().controller.context, Some(1));
     }
 
     #[test]
@@ -415,18 +431,28 @@ mod tests {
 
     #[test]
     fn the_weakest_processor_decides() {
-        let found = read(&machine("rv64imac\0", "riscv,sv39\0"), 3).unwrap();
+        let found = read(&machine("rv64gc\0", "riscv,sv39\0"), 3).unwrap();
         assert_eq!((found.sstc, found.mode), (false, Mode::Sv39));
     }
 
     #[test]
+    fn a_processor_without_double_precision_is_an_error() {
+        for isa in ["rv64imac\0", "rv64imafc_sstc_zfd\0", "rv64imafcsd\0", "\0"] {
+            assert_eq!(read(&machine(isa, "riscv,sv39\0"), 3).err(), Some(Unusable::NoFloatingPoint), "{isa:?}");
+        }
+        for isa in ["rv64gc\0", "rv64imafdch_sstc\0", "rv64imafdcsu\0", "rv64imafc_d\0"] {
+            assert!(read(&machine(isa, "riscv,sv39\0"), 3).is_ok(), "{isa:?}");
+        }
+    }
+
+    #[test]
     fn a_boot_hart_that_is_not_listed_is_an_error() {
-        assert_eq!(read(&machine("rv64imac\0", "riscv,sv39\0"), 5).err(), Some(Unusable::NoBootHart));
+        assert_eq!(read(&machine("rv64gc\0", "riscv,sv39\0"), 5).err(), Some(Unusable::NoBootHart));
     }
 
     #[test]
     fn broken_trees_are_errors_and_never_panics() {
-        let blob = machine("rv64imac\0", "riscv,sv39\0");
+        let blob = machine("rv64gc\0", "riscv,sv39\0");
         for length in 0..blob.len() {
             assert_eq!(read(&blob[..length], 3).err(), Some(Unusable::Malformed));
         }
