@@ -149,6 +149,8 @@ global_asm!(
     ".section .text",
     "adopt_stack:",
     "ld t0, {translation}(a0)",
+    // The tables were written just now, and must be seen by whatever the new root has the hart look up.
+    "sfence.vma",
     "csrw satp, t0",
     "sfence.vma",
     "ld sp, {stack_top}(a0)",
