@@ -20,8 +20,9 @@ use crate::boot::{boot_early, boot_late};
 use crate::hart::{HARTS, Hart};
 use crate::harts::{TURN, started};
 
-/// Bytes of the stack that [`boot_early`] runs on.
-pub const BOOT_STACK_BYTES: usize = 32 * 1024;
+/// Bytes of the stack that [`boot_early`] runs on: more than twice what it needs with every check built in. The early
+/// translation has large pages alone, so nothing guards it.
+pub const BOOT_STACK_BYTES: usize = 64 * 1024;
 
 global_asm!(
     // The header of a Linux image (Documentation/arch/riscv/boot-image-header), for QEMU's `-kernel` and for U-Boot.
@@ -158,13 +159,14 @@ global_asm!(
     "call {boot_late}",
 
     ".section .bss",
+    // The tables lie above the stack: one that grows too far must not change the translation it stands on.
     ".balign 4096",
-    ".globl early_root",
-    "early_root: .skip 4096",
-    "early_image: .skip 4096",
     ".globl boot_stack",
     "boot_stack: .skip {boot_stack_bytes}",
     "boot_stack_top:",
+    ".globl early_root",
+    "early_root: .skip 4096",
+    "early_image: .skip 4096",
     // SIE, SPIE, the vector unit, the floating-point unit, SUM and MXR.
     status_bits = const 0xc6622,
     boot_stack_bytes = const BOOT_STACK_BYTES,
