@@ -87,6 +87,13 @@ pub fn stack_bottom(core: CoreId) -> u64 {
     STACKS + STACK_STRIDE * core.index() as u64 + (STACK_STRIDE - STACK_BYTES)
 }
 
+impl Hart {
+    /// Whether an address lies in the unmapped part below this hart's stack: what a stack that is too deep runs into.
+    pub fn guards(&self, address: u64) -> bool {
+        (self.stack_bottom - (STACK_STRIDE - STACK_BYTES)..self.stack_bottom).contains(&address)
+    }
+}
+
 /// A block that only its own hart uses, once it runs.
 #[repr(transparent)]
 pub struct HartCell(pub UnsafeCell<Hart>);

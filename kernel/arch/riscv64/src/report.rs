@@ -76,6 +76,7 @@ pub unsafe extern "C" fn kernel_fault(registers: *const [u64; 32], cause: u64, v
     console::text(match cause {
         1 | 12 => "jump to an address that is not executable",
         2 => "illegal instruction",
+        5 | 7 | 13 | 15 if hart.guards(value) => "kernel stack overflow",
         5 | 13 => "read of an unmapped address",
         7 | 15 => "write to an unmapped or read-only address",
         _ => "unexpected trap",
