@@ -27,6 +27,7 @@ use crate::{console, csr, harts, to_usize};
 
 /// A devicetree longer than this is taken for a broken one.
 const MAX_DEVICETREE_BYTES: usize = 2 << 20;
+const MALFORMED: &str = "the devicetree is malformed";
 const TOO_LITTLE_MEMORY: &str = anos_core::boot::BootError::TooLittleMemory.text();
 const TOO_MANY_RUNS: &str = "the devicetree has more runs of memory than the kernel can list";
 
@@ -65,8 +66,9 @@ impl Early<'_> {
         to_usize(Mode::Sv39.window().wrapping_add(physical))
     }
 
-    /// Takes memory and fills it with zeros.
+    /// Takes whole pages and fills them with zeros: programs may come to see the last of them to its end.
     fn take(&mut self, bytes: u64) -> u64 {
+        let bytes = bytes.next_multiple_of(PAGE_SIZE);
         let Some(address) = self.free.take(bytes) else { boot_error(TOO_LITTLE_MEMORY) };
         let start = Early::address(address) as *mut u8;
         // SAFETY: free memory, which is now ours alone, in the early direct map.
@@ -104,7 +106,7 @@ pub unsafe extern "C" fn boot_early(hart_id: u64, devicetree: u64, load_address:
     let blob = blob(devicetree);
     let description = match Devicetree::new(blob).map_err(Unusable::from).and_then(|t| Description::read(&t, hart_id)) {
         Ok(description) => description,
-        Err(Unusable::Malformed) => boot_error("the devicetree is malformed"),
+        Err(Unusable::Malformed) => boot_error(MALFORMED),
         Err(Unusable::TooManyRuns) => boot_error(TOO_MANY_RUNS),
         Err(Unusable::NoFloatingPoint) => boot_error("a hart has no floating point (extension D)"),
         Err(Unusable::NoBootHart) => boot_error("the devicetree does not list the hart that boots"),
@@ -137,9 +139,8 @@ pub unsafe extern "C" fn boot_early(hart_id: u64, devicetree: u64, load_address:
 
 /// The devicetree's bytes, at a physical address, through the early direct map.
 fn blob(address: u64) -> &'static [u8] {
-    const MALFORMED: &str = "the firmware passes no devicetree";
     if address == 0 || !address.is_multiple_of(8) || address >= Mode::Sv39.window_bytes() - (1 << 30) {
-        boot_error(MALFORMED);
+        boot_error("the firmware passes no devicetree");
     }
     let start = Early::address(address) as *const u8;
     // SAFETY: the firmware says that a devicetree is here, so at least its header is; nobody writes to it.
@@ -147,7 +148,8 @@ fn blob(address: u64) -> &'static [u8] {
     match devicetree::total_bytes(header) {
         // SAFETY: as above, for as long as the header says.
         Ok(bytes) if bytes <= MAX_DEVICETREE_BYTES => unsafe { slice::from_raw_parts(start, bytes) },
-        _ => boot_error(MALFORMED),
+        Ok(_) => boot_error("the devicetree is longer than 2 MiB"),
+        Err(_) => boot_error(MALFORMED),
     }
 }
 
