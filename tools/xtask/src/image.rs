@@ -3,6 +3,7 @@
 //! x86-64: an ELF file with the PVH note. RISC-V: a flat binary; its header is in the kernel.
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -92,7 +93,11 @@ fn pvh_image(mut kernel: Executable, payload: Vec<u8>) -> Result<Vec<u8>> {
     kernel.write(Architecture::X86_64)
 }
 
-/// Memory as it is to look from the kernel's first byte on.
+/// Where the header in the kernel's first bytes says how much memory the image takes, in bytes, from where it is loaded
+/// (`image_size` in Linux's `Documentation/arch/riscv/boot-image-header.rst`).
+const HEADER_SIZE: Range<usize> = 16..24;
+
+/// Memory as it is to look from the kernel's first byte on: the kernel with its cleared variables, and the payload.
 fn flat_image(kernel: &Executable, payload: &[u8]) -> Result<Vec<u8>> {
     let start = kernel.loaded().map(|segment| segment.physical).min().context("the kernel has no segments")?;
     let payload_address = kernel.physical_end()?.next_multiple_of(PAYLOAD_ALIGN);
@@ -103,5 +108,28 @@ fn flat_image(kernel: &Executable, payload: &[u8]) -> Result<Vec<u8>> {
         place.context("a segment of the kernel lies behind its end")?.copy_from_slice(&segment.bytes);
     }
     image.extend_from_slice(payload);
+    say_size(&mut image)?;
     Ok(image)
+}
+
+/// The header tells the loader to keep clear of the whole image. The linker knew of the kernel's part alone.
+fn say_size(image: &mut [u8]) -> Result<()> {
+    let bytes = u64::try_from(image.len())?;
+    let field = image.get_mut(HEADER_SIZE).context("the kernel has no image header")?;
+    field.copy_from_slice(&bytes.to_le_bytes());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_counts_the_whole_image() {
+        let mut image = vec![0xaa; 0x321];
+        say_size(&mut image).expect("it has a header");
+        assert_eq!(image[HEADER_SIZE], 0x321_u64.to_le_bytes());
+        assert!(image[..16].iter().chain(&image[24..]).all(|&byte| byte == 0xaa), "nothing else changes");
+        assert!(say_size(&mut [0; 20]).is_err());
+    }
 }

@@ -35,7 +35,7 @@ global_asm!(
     ".word 0",
     ".option pop",
     ".dword 0x200000",                // where to load it, from the start of memory
-    ".dword __kernel_end - _start",   // bytes in memory (the image's maker adds the payload)
+    ".dword __kernel_end - _start",   // bytes in memory (`cargo xtask` puts in those with the payload)
     ".dword 0",                       // little-endian
     ".word 2, 0",                     // version 0.2
     ".dword 0",
