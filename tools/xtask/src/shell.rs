@@ -4,6 +4,7 @@
 //! scenario that fails may leave the guest in any state, so the next one gets a fresh guest.
 
 mod scenarios;
+mod shown;
 
 use std::time::Duration;
 
@@ -91,6 +92,20 @@ pub fn tests(workspace: &Workspace, options: &TestOptions, architecture: Archite
         }
     }
     scenarios::alone(&products, architecture, tally);
+    if architecture == Architecture::X86_64 {
+        shown(workspace, &products, tally);
+    }
+}
+
+/// What README and book show comes. (They show it on this architecture.)
+fn shown(workspace: &Workspace, products: &Products, tally: &mut Tally) {
+    let machine = test::test_machine(Machine::Q35, 4);
+    for page in shown::PAGES {
+        test::timed(tally, &format!("shell, x86_64: what {page} shows is what comes"), || {
+            let mut session = Session::start(products, Architecture::X86_64, &machine)?;
+            shown::test(&mut session, &workspace.root, page)
+        });
+    }
 }
 
 /// The scenarios one after the other on one machine.

@@ -243,7 +243,7 @@ fn row_of<'a>(listed: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// The number of the process with this name.
-fn pid_of(session: &mut Session, name: &str) -> Result<String> {
+pub fn pid_of(session: &mut Session, name: &str) -> Result<String> {
     let listed = session.command("ps")?;
     let pid = row_of(&listed, name).and_then(|row| row.split_whitespace().next()).map(ToString::to_string);
     pid.with_context(|| session.guest.report(&format!("ps does not list {name}")))
