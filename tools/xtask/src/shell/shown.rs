@@ -20,21 +20,20 @@ pub fn test(session: &mut Session, root: &Path, page: &str) -> Result<()> {
     let text = fs::read_to_string(root.join(page)).with_context(|| format!("cannot read {page}"))?;
     let commands = commands(&text);
     ensure!(!commands.is_empty(), "{page} shows no commands");
-    let mut come = Vec::new();
     for (command, _) in &commands {
-        let output = match command.as_str() {
+        match command.as_str() {
             "poweroff" => continue,
             // The process has another number, and another command said which.
             command if command.starts_with("kill ") => kill(session, command, &commands)?,
             command => session.command(command)?,
         };
-        come.extend(output.lines().map(without_numbers));
     }
     // A program in the background speaks when it likes: below another command than the page shows, or behind a prompt.
+    let come: Vec<String> = session.guest.transcript().lines().map(without_numbers).collect();
     for (command, lines) in &commands {
         for line in lines {
             let wanted = without_numbers(line);
-            let there = come.iter().any(|come| come.ends_with(&wanted));
+            let there = come.iter().any(|line| line.ends_with(&wanted));
             let report = || format!("{page} shows, below {command:?}, what did not come: {line}");
             ensure!(there, "{}", session.guest.report(&report()));
         }
@@ -70,9 +69,10 @@ fn commands(text: &str) -> Vec<Shown> {
     commands
 }
 
-/// A line with every number and every run of blanks made the same.
+/// A line with every number and every run of blanks made the same, and without what erases the rest of a line.
 fn without_numbers(line: &str) -> String {
     let mut shown = String::new();
+    let line = line.replace("\x1b[K", " ");
     let words = line.split_whitespace().map(|word| {
         let mut kept = String::new();
         let hexadecimal = word.contains("0x");
