@@ -167,8 +167,6 @@ fn choose_mode(description: &Description, early_root: u64) -> Mode {
     // SAFETY: as above. The early root becomes its own first level.
     unsafe { last.write(paging::table(early_root)) };
     let before = csr::translation();
-    // The write to the table comes before any look at it through the new root.
-    csr::flush_translations();
     let wanted = Mode::Sv48.satp(early_root);
     // SAFETY: see above: all that is mapped now stays as it is.
     unsafe { csr::set_translation(wanted) };

@@ -90,9 +90,10 @@ pub fn flush_translations() {
 /// The new translation maps the kernel's image, this core's stack, and what live references lead to, as they are
 /// mapped now; and the root table stays a root table while it is loaded.
 pub unsafe fn set_translation(satp: u64) {
-    // SAFETY: the caller's promise. Without address-space ids every change of the root needs the fence behind it. One
-    // before it is the affair of who wrote to the tables just now: the core flushes what it changed.
-    unsafe { asm!("csrw satp, {}", "sfence.vma", in(reg) satp, options(nostack, preserves_flags)) };
+    // The first fence orders earlier writes, which may have made the tables, before any look at them through the new root;
+    // the second one makes the processor forget the old root's translations: there are no address-space ids.
+    // SAFETY: the caller's promise.
+    unsafe { asm!("sfence.vma", "csrw satp, {}", "sfence.vma", in(reg) satp, options(nostack, preserves_flags)) };
 }
 
 /// Orders this hart's earlier writes before its later instruction fetches.

@@ -5,7 +5,8 @@
 //! last, for as long as no other thread (or none) runs on the core in between.
 //!
 //! Across a system call the registers are dead, `fcsr` with its rounding mode included, as all others are. What was
-//! saved of them is void from then on: a thread that loses the unit before a trap saves them anew starts from zeros.
+//! saved of those that are in the unit is void from then on: a thread that loses the unit before a trap saves them anew
+//! starts from zeros.
 //!
 //! In `Thread::machine`, word [`MARK`] is the number of the load whose state is the thread's, 0 at first; word
 //! [`SAVED`] is 1 if the area holds what the thread left, else 0.
@@ -88,11 +89,13 @@ pub unsafe fn save(hart: &mut Hart, thread: *mut Thread) {
 ///
 /// # Safety
 /// As for [`save`].
-pub unsafe fn forget(hart: &Hart, thread: *mut Thread) {
+pub unsafe fn forget(hart: &mut Hart, thread: *mut Thread) {
     if hart.fpu_thread != 0 {
         // SAFETY: the running thread; the reference ends here.
         let words = unsafe { words(thread) };
         words[SAVED] = 0;
+        // If it goes on with them nevertheless, the next trap saves them: they are not what lies in memory.
+        hart.user_status |= STATUS_FS_DIRTY;
     }
 }
 
