@@ -1,8 +1,10 @@
 //! The closed set of errors.
 //!
 //! The same numbers appear in two places: in [`Status`](crate::Status) when no message was exchanged, and as the
-//! label of an answer when the called object (kernel or server) refuses. A call that fails has changed nothing, but for
-//! two that say so: `Again` has done part of the work, and a `reply_recv` that fails to receive has given its answer.
+//! label of an answer when the called object (kernel or server) refuses. A call that a kernel object
+//! refuses has changed nothing, but for `Again`, which has done part of the work. A message that got through stays
+//! delivered, whatever becomes of the answer to it (`TimedOut`, `Cancelled`, `PeerDied`, `NoReply`); and a `reply_recv` that
+//! fails to receive has given its answer.
 
 macro_rules! errors {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {

@@ -251,8 +251,8 @@ methods! {
     /// pointer; ceiling.
     Thread.ThreadInfo = 10;
 
-    /// Connects the interrupt to a Notification. Pass: the Notification (write), whose badge will be signalled. Unmasks
-    /// the line.
+    /// Connects the interrupt to a Notification. Pass: the Notification (write), whose badge (not 0) will be
+    /// signalled. Unmasks the line.
     Interrupt.InterruptBind = 1;
     /// The driver is done: the line may interrupt again.
     Interrupt.InterruptAck = 2;

@@ -83,6 +83,10 @@ impl<M: Machine> Visit<'_, M> {
     pub(crate) fn interrupt_bind(&mut self, request: &Request) -> Outcome<Answer> {
         let line = request.target.object;
         let (from, source) = request.passed_kind(self, Kind::Notification, Rights::WRITE)?;
+        // No bits would signal nothing.
+        if source.badge == 0 {
+            return Err(Error::InvalidArgument.into());
+        }
         let to = self.line_slot(line)?;
         if !self.slot(to)?.is_empty() {
             return Err(Error::Busy.into());

@@ -168,7 +168,8 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     /// Passes a capability along: a copy, or the capability itself if it can't be copied. Answers the status bit. A
-    /// receiver with no empty receive slot gets the message without it.
+    /// receiver with no empty receive slot gets the message without it, and so does everybody if it can go nowhere: if
+    /// it is to a table that ends, or at the greatest depth.
     fn pass(&mut self, sender: Ref<Thread>, index: u32, receiver: Ref<Thread>) -> Outcome<u64> {
         if index == 0 {
             return Ok(0);

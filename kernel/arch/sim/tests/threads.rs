@@ -366,7 +366,10 @@ fn a_notification_that_is_revoked_leaves_its_line_masked_at_the_next_interrupt()
     let line = sim.slot();
     sim.call(BOOT, slot::INTERRUPT_CONTROL, Method::InterruptControlGet, &[5, 0], 0, line).result().expect("a line");
     let notification = sim.make(Kind::Notification, 0);
-    sim.ok(line, Method::InterruptBind, &[], notification);
+    let unbadged = sim.call(BOOT, line, Method::InterruptBind, &[], notification, 0);
+    assert_eq!(unbadged.result(), Err(Error::InvalidArgument), "it would signal nothing");
+    let badged = sim.mint(notification, 1);
+    sim.ok(line, Method::InterruptBind, &[], badged);
     sim.revoke(notification);
     sim.delete(notification);
     sim.raise(5);
@@ -468,9 +471,11 @@ fn an_interrupt_that_is_deleted_keeps_no_notification_alive() {
     let line = sim.slot();
     sim.call(BOOT, slot::INTERRUPT_CONTROL, Method::InterruptControlGet, &[5, 0], 0, line).result().expect("a line");
     let notification = sim.make(Kind::Notification, 0);
-    sim.ok(line, Method::InterruptBind, &[], notification);
+    let badged = sim.mint(notification, 1);
+    sim.ok(line, Method::InterruptBind, &[], badged);
     sim.run(waiter, SystemCall::Recv, notification, &message());
     sim.delete(line);
+    sim.delete(badged);
     sim.delete(notification);
     assert_eq!(sim.answer_of(waiter).status.result(), Err(Error::Cancelled), "nobody can signal it any more");
 }

@@ -156,7 +156,8 @@ fn a_line_that_is_none_is_refused(case: &mut Case) -> Outcome {
 }
 
 fn a_line_is_bound_once(case: &mut Case) -> Outcome {
-    let (first, second): (Notification, Notification) = (case.make()?, case.make()?);
+    let original: Notification = case.make()?;
+    let (first, second) = (case.mint(original, Rights::WRITE, 1)?, case.mint(original, Rights::WRITE, 2)?);
     let line = line(case)?;
     line.bind(first)?;
     equal!(line.bind(second), Err(Error::Busy));
@@ -175,6 +176,8 @@ fn binding_takes_a_notification_to_write_to(case: &mut Case) -> Outcome {
     equal!(line.bind(Notification::at(empty)), Err(Error::EmptySlot));
     let read_only = case.copy(line, Rights::READ)?;
     equal!(read_only.bind(notification), Err(Error::MissingRights));
+    // No badge: it would signal nothing.
+    equal!(line.bind(notification), Err(Error::InvalidArgument));
     Ok(())
 }
 
@@ -186,7 +189,8 @@ fn what_is_not_bound_can_not_be_acknowledged(case: &mut Case) -> Outcome {
 }
 
 fn a_deleted_notification_unbinds_the_line(case: &mut Case) -> Outcome {
-    let (first, second): (Notification, Notification) = (case.make()?, case.make()?);
+    let originals: (Notification, Notification) = (case.make()?, case.make()?);
+    let (first, second) = (case.mint(originals.0, Rights::WRITE, 1)?, case.mint(originals.1, Rights::WRITE, 1)?);
     let line = line(case)?;
     line.bind(first)?;
     TABLE.revoke(first.slot())?;
