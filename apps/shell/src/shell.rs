@@ -65,7 +65,7 @@ fn tell_foreground(console: Console) {
 
 /// Says who gets the keys.
 fn set_foreground(console: Console, pid: u32) -> Result<(), Failure> {
-    FOREGROUND.store(pid, Ordering::Relaxed);
+    FOREGROUND.store(pid, Ordering::SeqCst);
     ask(console, |console| console.foreground(pid))
 }
 
@@ -107,9 +107,10 @@ pub fn main() -> Result<(), Failure> {
 /// Ends what is in the foreground when the interrupt key is pressed.
 fn end_interrupted(console: Console, processes: Processes) {
     while let Ok(pid) = ask(console, Console::interrupted) {
-        INTERRUPTED.store(true, Ordering::Relaxed);
-        if pid != NOBODY {
-            // It may have ended by itself since.
+        INTERRUPTED.store(true, Ordering::SeqCst);
+        // A program may have come into the foreground at this moment; or the one that was there has ended by itself.
+        let pid = if pid == NOBODY { FOREGROUND.load(Ordering::SeqCst) } else { pid };
+        if pid != NOBODY && pid != env::pid() {
             let _ = processes.kill(pid);
         }
     }
@@ -202,10 +203,8 @@ impl Shell {
             return Ok(false);
         }
         set_foreground(self.console, pid)?;
-        // The interrupt key may have been typed ahead.
-        if let Some(at) = self.ahead.iter().position(|&key| key == INTERRUPT_KEY) {
-            self.ahead.drain(..=at);
-            INTERRUPTED.store(true, Ordering::Relaxed);
+        // Once it is in the foreground the key ends it; before, it was typed ahead, or nobody was there to be ended.
+        if self.interrupted_ahead() || self.behind == NOBODY && INTERRUPTED.load(Ordering::SeqCst) {
             let _ = self.processes.kill(pid);
         }
         let end = self.processes.wait(pid);
@@ -215,6 +214,15 @@ impl Shell {
             println!("{}: {}", run.program, show::end(&end));
         }
         Ok(end == End::Killed)
+    }
+
+    /// Whether the interrupt key was typed ahead. What was typed before it goes with it.
+    fn interrupted_ahead(&mut self) -> bool {
+        let found = self.ahead.iter().position(|&key| key == INTERRUPT_KEY);
+        if let Some(at) = found {
+            self.ahead.drain(..=at);
+        }
+        found.is_some()
     }
 
     /// Has a thread wait for a program in the background.
@@ -243,7 +251,7 @@ impl Shell {
     /// Does a command several times; stops at the interrupt key, and when a program is killed or can't be started.
     fn repeat(&mut self, count: u32, words: &[String]) -> Result<(), Failure> {
         let Ok(Some(command)) = command::from_words(words) else { return Ok(()) };
-        INTERRUPTED.store(false, Ordering::Relaxed);
+        INTERRUPTED.store(self.interrupted_ahead(), Ordering::SeqCst);
         self.behind = NOBODY;
         let done = set_foreground(self.console, NOBODY).and_then(|()| self.repeat_command(count, &command));
         self.behind = env::pid();
@@ -253,15 +261,13 @@ impl Shell {
 
     fn repeat_command(&mut self, count: u32, command: &Command) -> Result<(), Failure> {
         for _ in 0..count {
-            let killed = match command {
-                Command::Run(run) => self.run(run)?,
-                other => {
-                    self.execute(other);
-                    false
-                }
-            };
-            if killed || INTERRUPTED.load(Ordering::Relaxed) {
+            if INTERRUPTED.load(Ordering::SeqCst) {
                 break;
+            }
+            match command {
+                Command::Run(run) if self.run(run)? => break,
+                Command::Run(_) => {}
+                other => self.execute(other),
             }
         }
         Ok(())

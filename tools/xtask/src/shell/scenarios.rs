@@ -227,6 +227,9 @@ fn interrupted_repetition(session: &mut Session) -> Result<()> {
     }
     session.guest.send(CTRL_C)?;
     session.guest.expect(FRESH_PROMPT, PATIENCE)?;
+    // Whenever the key comes: also while the first program is being started.
+    session.guest.send(&format!("repeat 3 run spin\r{CTRL_C}"))?;
+    session.guest.expect(FRESH_PROMPT, PATIENCE)?;
     session.expect("echo after", &["after"])
 }
 
