@@ -95,14 +95,15 @@ impl State {
         self.0.compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
-    /// Takes it if it is free; if not, whoever has it will ring. Whoever takes it thus rings, too: others may sleep.
+    /// Takes it if it is free; if not, whoever has it will ring, with the bell that lay ready before. Whoever takes it thus
+    /// rings, too: others may sleep.
     fn take_or_await(&self) -> bool {
-        self.0.swap(AWAITED, Ordering::Acquire) == FREE
+        self.0.swap(AWAITED, Ordering::AcqRel) == FREE
     }
 
     /// Gives it back. Whether to ring.
     fn give_back(&self) -> bool {
-        self.0.swap(FREE, Ordering::Release) == AWAITED
+        self.0.swap(FREE, Ordering::AcqRel) == AWAITED
     }
 }
 
