@@ -61,7 +61,7 @@ impl<K: Kernel> Root<'_, K> {
                 let _ = self.kernel.invoke(slots.interrupt, Method::InterruptUnbind, &[], 0, 0);
             }
             for device in [slots.registers, slots.interrupt] {
-                // Slot 0 (none) is refused, and there is no other reason to.
+                // Slot 0 (none) is refused; nothing else is.
                 let _ = kernel::revoke(&mut self.kernel, device);
             }
         }

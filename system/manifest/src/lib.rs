@@ -286,7 +286,7 @@ fn device_in_range(device: &Device) -> bool {
         && match device.registers {
             Registers::Ports { first, last } => first <= last,
             Registers::Memory { address, size } => {
-                register_pages(address, size).is_some_and(|pages| (1..=MAX_REGISTER_PAGES).contains(&pages))
+                size > 0 && register_pages(address, size).is_some_and(|pages| pages <= MAX_REGISTER_PAGES)
             }
         }
 }

@@ -62,7 +62,7 @@ fn every_truncation_is_refused() {
 
 #[test]
 fn values_out_of_range_are_refused() {
-    let changes: [fn(&mut System); 17] = [
+    let changes: [fn(&mut System); 18] = [
         |system| system.name.clear(),
         |system| system.services[0] = String::from("A"),
         |system| system.programs[0].name = "x".repeat(MAX_NAME + 1),
@@ -76,6 +76,7 @@ fn values_out_of_range_are_refused() {
         |system| system.programs[0].provides[0] = 1,
         |system| system.programs[0].uses[0].service = 1,
         |system| system.programs[0].process = 16,
+        |system| system.programs[0].devices[0].registers = Registers::Memory { address: 4097, size: 0 },
         |system| system.programs[0].devices[0].registers = Registers::Memory { address: u64::MAX, size: 2 },
         |system| system.programs[0].devices[0].registers = Registers::Memory { address: 4095, size: 512 << 12 },
         |system| (system.programs[0].memory, system.programs[0].slots) = (64 << 10, 1024),

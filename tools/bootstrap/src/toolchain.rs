@@ -130,7 +130,8 @@ fn succeeds_within(command: &mut Command, patience: Duration) -> Outcome<()> {
                 // It may have ended in between: then there is nothing to kill.
                 let _ = child.kill();
                 let _ = child.wait();
-                break format!("not done after {} s", patience.as_secs());
+                // What it has said so far is not waited for: what it has started may hold the line.
+                return Err(format!("not done after {} s", patience.as_secs()));
             }
         }
     };
