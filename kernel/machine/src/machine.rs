@@ -139,7 +139,7 @@ pub enum Reset {
 }
 
 /// What the core needs of a machine, as seen from the core (processor) that runs. All of it is short, and none of
-/// it waits.
+/// it waits, but for `relax`, which is there for waiting, and `console_write`, which may wait for the line.
 pub trait Machine {
     /// Whether the processor may remember that an address was *not* mapped, so that new mappings need a flush too.
     const CACHES_INVALID: bool;

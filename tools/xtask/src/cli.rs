@@ -28,7 +28,7 @@ pub enum Verb {
     Test(TestOptions),
     /// Check formatting, lints, style, unsafe code, README and book
     Check(CheckOptions),
-    /// Show the size of the kernel; fails if a release kernel is over its budget
+    /// Show the size of the kernel; fails if a release kernel is over its budget or can panic
     Size(SizeOptions),
     /// Boot under GDB, stopped before the first instruction
     Debug(RunOptions),
