@@ -378,7 +378,7 @@ impl<M: Machine> Visit<'_, M> {
             let record = self.held.store.record(root)?;
             record.set_loaded(record.loaded() | me.bit());
         }
-        self.machine.load_root(root);
+        self.machine.load_root(root, 0, true);
         Ok(())
     }
 }

@@ -3,7 +3,6 @@
 use anos_abi::object::ThreadState;
 use anos_abi::syscall::FOREVER;
 use anos_abi::{Error, Kind, Rights, Status};
-use anos_machine::records::FPU_BYTES;
 use anos_machine::{CoreId, Machine, Ref, Registers, Slot, SlotRef, Thread};
 
 use crate::call::{Answer, Request};
@@ -175,7 +174,7 @@ impl<M: Machine> Visit<'_, M> {
         self.check_startable(thread)?;
         let record = self.held.store.get(thread)?;
         record.registers = Registers { words: [first, second, 0, 0, 0, 0, 0, 0], pc, sp, tp, ..Registers::default() };
-        record.fpu = [0; FPU_BYTES];
+        // What the port keeps there of floating-point state is void, and so the area itself.
         record.machine = [0; 4];
         self.make_ready(thread)?;
         Ok(Answer::OK)

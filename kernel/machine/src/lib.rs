@@ -16,6 +16,7 @@ pub mod store;
 pub use lock::{Fresh, Held, Place, Presence, Shared};
 pub use machine::{CoreId, CoreSet, Entry, Event, Fault, Machine, Mapping, Next, Reset};
 pub use records::{
-    AddressSpace, Endpoint, Links, Notification, PageRecord, Queue, Ref, Registers, Reply, Slot, SlotRef, Thread,
+    AddressSpace, Endpoint, Links, Notification, PageRecord, Queue, Ref, Registers, Reply, SchedContext, Slot, SlotRef,
+    Thread,
 };
 pub use store::{Memory, Reason, Stop, Store};

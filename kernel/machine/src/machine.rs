@@ -165,11 +165,14 @@ pub trait Machine {
     fn entry(&self, entry: u64, level: u8) -> Entry;
     /// Fills the kernel's half of a fresh (clear) root table.
     fn fill_root(&self, root: &mut [u64; 512]);
-    /// Loads the root table at this physical address on this core, or the kernel's own for 0, and forgets what the core
-    /// knows of user address spaces. The core calls this with the locks held, so that a root table that nobody has
-    /// loaded can be given other uses.
-    fn load_root(&mut self, root: u64);
-    /// This core forgets what it knows of user address spaces.
+    /// How many address spaces the processor can tell apart in its translations, besides the kernel's own: tags 1 to
+    /// this (PCID, ASID). 0: none; then every load forgets.
+    fn tags(&self) -> u64;
+    /// Loads the root table at this physical address on this core, or the kernel's own for 0. What the core knows of
+    /// other tags it may keep; what it knows of this one it forgets if `flush` says so, or if there are no tags. The core
+    /// calls this with its lock held, so that a root table that nobody has loaded can be given other uses.
+    fn load_root(&mut self, root: u64, tag: u64, flush: bool);
+    /// This core forgets what it knows of the user address space that it has loaded.
     fn flush(&mut self);
     /// Makes freshly written instructions visible to this core's fetches, where the processor asks for that.
     fn synchronise_instructions(&mut self);
@@ -178,6 +181,10 @@ pub trait Machine {
 
     /// The frame pointer among a thread's registers, for backtraces.
     fn frame_pointer(&self, registers: &Registers) -> u64;
+    /// What a foreign thread's registers ask for by its own system's convention: the call's number, six arguments.
+    fn foreign_call(&self, registers: &Registers) -> [u64; 7];
+    /// Puts the result of such a call where that convention expects it.
+    fn set_foreign_result(&self, registers: &mut Registers, result: u64);
 
     // Time.
 
@@ -199,6 +206,9 @@ pub trait Machine {
     fn interrupt_exists(&self, line: u32) -> bool;
     /// Sets a line up, masked, to arrive at the boot core.
     fn interrupt_configure(&mut self, line: u32, level: bool, active_low: bool);
+    /// For a line that is a message: the physical address and the value that a device writes to raise it;
+    /// `Unsupported` if it is none.
+    fn interrupt_message(&self, line: u32) -> Result<(u64, u64), Error>;
     /// Lets the line interrupt.
     fn interrupt_unmask(&mut self, line: u32);
     /// Keeps the line from interrupting.

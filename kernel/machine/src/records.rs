@@ -150,8 +150,9 @@ pub struct Registers {
     pub other: [u64; 24],
 }
 
-/// Bytes of floating-point state: FXSAVE's area, or 32 RISC-V registers and `fcsr`.
-pub const FPU_BYTES: usize = 576;
+/// Bytes for floating-point and vector state: what XSAVE needs with AVX-512, or RISC-V's F and D registers with V
+/// registers of up to 512 bits.
+pub const FPU_BYTES: usize = 3008;
 
 /// A link in a queue of threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -174,17 +175,20 @@ pub struct Queue {
 }
 
 /// Number of capability slots inside a Thread.
-pub const THREAD_SLOTS: usize = 4;
+pub const THREAD_SLOTS: usize = 5;
+/// Words of a thread's name.
+pub const NAME_WORDS: usize = 4;
 
-/// A thread, 2048 bytes.
+/// A thread: a page, because what threads on two cores write must not lie on one.
 #[derive(Debug)]
-#[repr(C, align(2048))]
+#[repr(C, align(4096))]
 pub struct Thread {
     /// Registers, at offset 0: the trap entry saves here.
     pub registers: Registers,
-    /// Floating-point state, in the architecture's own layout, at offset 320 (a multiple of 64).
+    /// Floating-point and vector state, in the architecture's own layout, at offset 320 (a multiple of 64).
     pub fpu: [u8; FPU_BYTES],
-    /// Its capabilities: table, address space, fault endpoint, bound notification. See `anos_core::thread`.
+    /// Its capabilities: table, address space, fault endpoint, bound notification, scheduling context. See
+    /// `anos_core::thread`.
     pub slots: [Slot; THREAD_SLOTS],
     /// Its place in the queue it stands in.
     pub links: Links,
@@ -212,14 +216,69 @@ pub struct Thread {
     pub queued: u8,
     /// Sending: 1 if it waits for an answer afterwards (call or fault), 2 if it carries a fault.
     pub sending: u8,
-    /// Unused.
-    pub reserved: u8,
+    /// 1: its system calls and faults go to its fault endpoint: it is a program of another system.
+    pub foreign: u8,
     /// Its bucket in its core's deadlines, plus one; 0: none.
     pub bucket: u8,
+    /// 1: floating-point and vector instructions are illegal for it.
+    pub no_fpu: u8,
+    /// Unused.
+    pub reserved: [u8; 7],
     /// What is left of its turn, ns, if it was interrupted in it by a more urgent thread; else 0.
     pub turn_left: u64,
     /// For the architecture: nonzero once the thread has used floating point, and so on.
     pub machine: [u64; 4],
+    /// What people call it, UTF-8, filled up with zeros.
+    pub name: [u64; NAME_WORDS],
+    /// The scheduling context that it runs on, or has lent; none: it gets no CPU time.
+    pub context: Ref<SchedContext>,
+    /// The thread that lent it the scheduling context, for a call.
+    pub lender: Ref<Thread>,
+    /// The thread to which it has lent the scheduling context.
+    pub borrower: Ref<Thread>,
+}
+
+/// CPU time that is to come back to a scheduling context.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Refill {
+    /// When, ns.
+    pub time: u64,
+    /// How much, ns; 0: none.
+    pub amount: u64,
+}
+
+/// Refills that a scheduling context can have waiting.
+pub const REFILLS: usize = 4;
+
+/// A scheduling context, 128 bytes. All in one page are of the same core.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct SchedContext {
+    /// CPU time in every period, ns.
+    pub budget: u64,
+    /// The period, ns; 0: it may run for ever.
+    pub period: u64,
+    /// What is left now, ns; negative if the last run was longer than the rest.
+    pub left: i64,
+    /// What will come back, in the order of time.
+    pub refills: [Refill; REFILLS],
+    /// CPU time used so far, ns.
+    pub used: u64,
+    /// The thread that it is bound to.
+    pub owner: Ref<Thread>,
+    /// The thread that runs on it: the owner, or the last of those to whom it was lent.
+    pub user: Ref<Thread>,
+    /// The core.
+    pub core: u8,
+    /// 1: running out of budget is a fault.
+    pub faults: u8,
+    /// To how many threads in a row it has been lent.
+    pub lent: u8,
+    /// Unused.
+    pub reserved: [u8; 5],
+    /// Keeps the stride a power of two.
+    pub padding: u64,
 }
 
 /// An endpoint, 64 bytes.

@@ -87,10 +87,10 @@ fn on_stride(offset: u64, stride: u64) -> bool {
     offset & (stride - 1) == 0
 }
 
-// SAFETY: integers only, 2048 bytes; a Thread page holds two at multiples of 2048.
+// SAFETY: integers only, a whole page.
 unsafe impl Object for Thread {
     fn fits(kind: u8, offset: u64) -> bool {
-        kind == Kind::Thread as u8 && on_stride(offset, 2048)
+        kind == Kind::Thread as u8 && offset == 0
     }
 }
 // SAFETY: integers only, 64 bytes; an Endpoint page holds nothing else.
@@ -135,7 +135,7 @@ const fn size_of_slots() -> u64 {
     (size_of::<Slot>() * crate::records::THREAD_SLOTS) as u64
 }
 
-const _: () = assert!(size_of::<Thread>() == 2048 && size_of::<Slot>() == 64 && size_of::<PageRecord>() == 32);
+const _: () = assert!(size_of::<Thread>() == 4096 && size_of::<Slot>() == 64 && size_of::<PageRecord>() == 32);
 const _: () = assert!(core::mem::offset_of!(Thread, slots) % 64 == 0 && core::mem::offset_of!(Thread, fpu) % 64 == 0);
 const _: () = assert!(size_of::<Endpoint>() <= 64 && size_of::<Notification>() <= 64 && size_of::<Reply>() <= 64);
 

@@ -149,7 +149,7 @@ impl Fake {
         let bytes = match kind {
             Kind::Untyped | Kind::Frame => size * PAGE_SIZE,
             Kind::CapTable => size * 64,
-            Kind::Thread => 2048,
+            Kind::Thread => PAGE_SIZE,
             Kind::PageTable | Kind::AddressSpace => PAGE_SIZE,
             _ => 64,
         };

@@ -76,7 +76,7 @@ pub unsafe fn save(hart: &mut Hart, thread: *mut Thread) {
     if csr::status() & STATUS_FS == STATUS_FS_DIRTY {
         // SAFETY: the record of the running thread is mapped, and until the core is entered it is this core's own.
         let area = unsafe { &raw mut (*thread).fpu };
-        // SAFETY: the unit is on, and the area holds 576 bytes, of which 264 are used.
+        // SAFETY: the unit is on, and the area is larger than the 264 bytes used.
         unsafe { fpu_save(area.cast()) };
         // SAFETY: the running thread; the reference ends here.
         let words = unsafe { words(thread) };
@@ -115,9 +115,9 @@ pub unsafe fn turn_on(hart: &mut Hart, thread: *mut Thread) -> bool {
     let words = unsafe { words(thread) };
     if words[SAVED] == 0 {
         // SAFETY: as in `save`. Zeros are the state that the architecture starts with.
-        unsafe { area.write_bytes(0, 1) };
+        unsafe { area.cast::<[u8; 264]>().write_bytes(0, 1) };
     }
-    // SAFETY: the unit is on, and the area holds 576 bytes, of which 264 are used.
+    // SAFETY: the unit is on, and the area is larger than the 264 bytes used.
     unsafe { fpu_load(area.cast()) };
     // No other load, on this core or another, ever has this number: so a thread whose record carries it is the thread
     // whose state lies in this core's registers.

@@ -112,7 +112,11 @@ impl Machine for Port<'_> {
         }
     }
 
-    fn load_root(&mut self, root: u64) {
+    fn tags(&self) -> u64 {
+        0
+    }
+
+    fn load_root(&mut self, root: u64, _tag: u64, _flush: bool) {
         let root = if root == 0 { self.platform.root } else { root };
         // SAFETY: the kernel's own, or one that the core keeps a root table while it is loaded; `fill_root` made the
         // upper half of every root table the same.
@@ -138,6 +142,16 @@ impl Machine for Port<'_> {
         frame_pointer
     }
 
+    /// Linux's convention: number in a7; a0 to a5.
+    fn foreign_call(&self, registers: &Registers) -> [u64; 7] {
+        let [a0, a1, a2, a3, a4, a5, _, a7] = registers.words;
+        [a7, a0, a1, a2, a3, a4, a5]
+    }
+
+    fn set_foreign_result(&self, registers: &mut Registers, result: u64) {
+        registers.words[0] = result;
+    }
+
     fn now(&self) -> u64 {
         time::now(self.platform)
     }
@@ -161,6 +175,10 @@ impl Machine for Port<'_> {
     fn interrupt_configure(&mut self, line: u32, level: bool, _active_low: bool) {
         // The controller's inputs have no polarity that software could set.
         self.platform.plic.configure(line, level);
+    }
+
+    fn interrupt_message(&self, _line: u32) -> Result<(u64, u64), Error> {
+        Err(Error::Unsupported)
     }
 
     fn interrupt_unmask(&mut self, line: u32) {

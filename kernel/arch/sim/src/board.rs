@@ -248,7 +248,11 @@ impl<const CACHES_INVALID: bool> Machine for View<'_, CACHES_INVALID> {
         self.processor().tlb.get_mut().flush();
     }
 
-    fn load_root(&mut self, root: u64) {
+    fn tags(&self) -> u64 {
+        0
+    }
+
+    fn load_root(&mut self, root: u64, _tag: u64, _flush: bool) {
         self.board.counts.loads += 1;
         self.processor().root = root;
         self.processor().tlb.get_mut().flush();
@@ -258,6 +262,15 @@ impl<const CACHES_INVALID: bool> Machine for View<'_, CACHES_INVALID> {
 
     fn frame_pointer(&self, registers: &Registers) -> u64 {
         registers.words[7]
+    }
+
+    fn foreign_call(&self, registers: &Registers) -> [u64; 7] {
+        let [a, b, c, d, e, f, _, number] = registers.words;
+        [number, a, b, c, d, e, f]
+    }
+
+    fn set_foreign_result(&self, registers: &mut Registers, result: u64) {
+        registers.words[0] = result;
     }
 
     fn now(&self) -> u64 {
@@ -301,6 +314,10 @@ impl<const CACHES_INVALID: bool> Machine for View<'_, CACHES_INVALID> {
         let line = self.line(line);
         line.level = level;
         line.unmasked = false;
+    }
+
+    fn interrupt_message(&self, _line: u32) -> Result<(u64, u64), Error> {
+        Err(Error::Unsupported)
     }
 
     fn interrupt_unmask(&mut self, line: u32) {

@@ -98,7 +98,7 @@ fn small_objects_of_one_kind_share_a_page_and_others_get_their_own() {
     assert_eq!(sim.look(next).object, base + PAGE_SIZE);
     assert_eq!(sim.look(notification).object, base + 2 * PAGE_SIZE);
     let threads = sim.make_from(slot::UNTYPED, Kind::Thread, 0, 2);
-    assert_eq!(sim.look(threads + 1).object, base + 3 * PAGE_SIZE + 2048);
+    assert_eq!(sim.look(threads + 1).object, base + 4 * PAGE_SIZE);
     sim.check();
 }
 

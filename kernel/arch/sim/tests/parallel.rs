@@ -78,13 +78,22 @@ impl Machine for Core<'_> {
     fn fill_root(&self, root: &mut [u64; 512]) {
         root[256..].fill(mmu::KERNEL_ENTRY);
     }
-    fn load_root(&mut self, root: u64) {
+    fn tags(&self) -> u64 {
+        0
+    }
+    fn load_root(&mut self, root: u64, _tag: u64, _flush: bool) {
         self.root = root;
     }
     fn flush(&mut self) {}
     fn synchronise_instructions(&mut self) {}
     fn frame_pointer(&self, registers: &Registers) -> u64 {
         registers.words[7]
+    }
+    fn foreign_call(&self, registers: &Registers) -> [u64; 7] {
+        [registers.words[7], 0, 0, 0, 0, 0, 0]
+    }
+    fn set_foreign_result(&self, registers: &mut Registers, result: u64) {
+        registers.words[0] = result;
     }
     fn now(&self) -> u64 {
         self.wires.clock.load(Ordering::Relaxed)
@@ -103,6 +112,9 @@ impl Machine for Core<'_> {
         false
     }
     fn interrupt_configure(&mut self, _line: u32, _level: bool, _active_low: bool) {}
+    fn interrupt_message(&self, _line: u32) -> Result<(u64, u64), Error> {
+        Err(Error::Unsupported)
+    }
     fn interrupt_unmask(&mut self, _line: u32) {}
     fn interrupt_mask(&mut self, _line: u32) {}
     fn port_in(&mut self, _port: u16, _size: u8) -> Result<u32, Error> {

@@ -496,9 +496,9 @@ fn a_thread_started_again_has_none_of_its_old_floating_point_registers() {
     let mut sim = Sim::boot(2);
     let program = sim.spawn(1, 10);
     sim.ok(program.slot, Method::ThreadSuspend, &[], 0);
-    sim.with_store(|store| store.get(program.thread).expect("a thread").fpu = [7; 576]);
+    sim.with_store(|store| store.get(program.thread).expect("a thread").machine = [7; 4]);
     sim.ok(program.slot, Method::ThreadStart, &[0x40_0000, 0x3f_0000_0000], 0);
-    assert!(sim.with_store(|store| store.get(program.thread).expect("a thread").fpu == [0; 576]));
+    assert!(sim.with_store(|store| store.get(program.thread).expect("a thread").machine == [0; 4]));
 }
 
 #[test]

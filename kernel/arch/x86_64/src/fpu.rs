@@ -3,7 +3,6 @@
 
 use core::arch::asm;
 
-use anos_machine::records::FPU_BYTES;
 use anos_machine::{Registers, Thread};
 
 use crate::cpu;
@@ -39,7 +38,7 @@ pub fn save(core: &CoreData) {
         let thread = core.thread.get();
         let area = area(thread);
         // SAFETY: the record of the running thread, which only this core writes until it says that it is in the
-        // kernel; the area is 16-byte aligned and large enough (512 bytes of 576).
+        // kernel; the area is 16-byte aligned and large enough (512 bytes are used).
         unsafe { asm!("fxsave64 [{}]", in(reg) area, options(nostack, preserves_flags)) };
         // SAFETY: as above.
         unsafe { (*thread).machine[0] = SAVED };
@@ -65,7 +64,7 @@ pub fn load(core: &CoreData) {
         // SAFETY: as above.
         let area = unsafe { &mut (*thread).fpu };
         // All zeros but for two fields (SDM 1, 10.5.1). Something old may lie here: see `forget`.
-        *area = [0; FPU_BYTES];
+        area[..512].fill(0);
         const CONTROL: [u8; 2] = 0x037f_u16.to_le_bytes();
         const MXCSR: [u8; 4] = 0x1f80_u32.to_le_bytes();
         [area[0], area[1]] = CONTROL;

@@ -47,7 +47,11 @@ impl Machine for Processor<'_> {
         tables::fill_root(root);
     }
 
-    fn load_root(&mut self, root: u64) {
+    fn tags(&self) -> u64 {
+        0
+    }
+
+    fn load_root(&mut self, root: u64, _tag: u64, _flush: bool) {
         let root = if root == 0 { tables::kernel_root() } else { root };
         self.0.root.set(root);
         self.flush();
@@ -65,6 +69,17 @@ impl Machine for Processor<'_> {
 
     fn frame_pointer(&self, registers: &Registers) -> u64 {
         registers.words[7]
+    }
+
+    /// Linux's convention: number in rax; rdi, rsi, rdx, r10, r8, r9 (System V ABI, AMD64 supplement, A.2.1).
+    fn foreign_call(&self, registers: &Registers) -> [u64; 7] {
+        let Registers { words: [r8, r9, ..], operation: rax, label: rdi, slots: rsi, reply: rdx, deadline: r10, .. } =
+            *registers;
+        [rax, rdi, rsi, rdx, r10, r8, r9]
+    }
+
+    fn set_foreign_result(&self, registers: &mut Registers, result: u64) {
+        registers.operation = result;
     }
 
     fn now(&self) -> u64 {
@@ -89,6 +104,10 @@ impl Machine for Processor<'_> {
 
     fn interrupt_configure(&mut self, line: u32, level: bool, active_low: bool) {
         ioapic::configure(line, level, active_low);
+    }
+
+    fn interrupt_message(&self, _line: u32) -> Result<(u64, u64), Error> {
+        Err(Error::Unsupported)
     }
 
     fn interrupt_unmask(&mut self, line: u32) {

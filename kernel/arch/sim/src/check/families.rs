@@ -79,7 +79,7 @@ pub fn bytes(slot: &Slot) -> u64 {
         Kind::Untyped | Kind::Frame => slot.extent * PAGE_SIZE,
         Kind::PageTable | Kind::AddressSpace => PAGE_SIZE,
         Kind::CapTable => slot.extent * 64,
-        Kind::Thread => 2048,
+        Kind::Thread => PAGE_SIZE,
         Kind::Endpoint | Kind::Reply | Kind::Notification => 64,
         _ => 0,
     }
