@@ -15,6 +15,8 @@ pub mod slot {
     pub const IO_PORT_CONTROL: u32 = 5;
     /// Debug.
     pub const DEBUG: u32 = 6;
+    /// The SchedContext of its first Thread.
+    pub const SCHED_CONTEXT: u32 = 7;
     /// SchedControl of core 0; the other cores' follow.
     pub const SCHED_CONTROL: u32 = 64;
     /// The first Untyped; the others follow, in the order of [`BootInfo::untyped`](super::BootInfo::untyped).

@@ -80,7 +80,7 @@ errors! {
     Busy = 18, "busy";
     /// This capability can be moved but not copied (Untyped, Reply, PageTable).
     NotCopyable = 19, "capability can't be copied";
-    /// The thread lacks what it needs to run (table, address space).
+    /// The thread lacks what it needs to run (table, address space, CPU time).
     NotRunnable = 20, "thread is not runnable";
     /// This machine has no such thing (I/O ports on RISC-V, say).
     Unsupported = 21, "not supported by this machine";

@@ -3,9 +3,15 @@
 //! Label: [`LABEL`]. Words: the [`FaultKind`]; program counter; address (of the access, 0 where there is none); the
 //! architecture's cause (exception vector and error code on x86-64: code in bits 8.., vector in 0..8; `scause` on
 //! RISC-V); stack pointer; frame pointer. Answering with label 0 lets the thread try again; any other label stops it.
+//!
+//! A system call of a foreign thread has the label [`SYSTEM_CALL_LABEL`]. Words: its number; six arguments; the program
+//! counter behind the instruction (the registers are those of Linux's convention on the architecture). Answering with
+//! label 0 lets the thread go on, with word 0 as the call's result; any other label stops it.
 
-/// The label of every fault message: no method and no error.
+/// The label of every fault message but a foreign system call: no method and no error.
 pub const LABEL: u64 = 1 << 63;
+/// The label of a foreign thread's system call.
+pub const SYSTEM_CALL_LABEL: u64 = LABEL | 1;
 
 /// What a thread did wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +33,8 @@ pub enum FaultKind {
     Breakpoint = 7,
     /// Anything else the processor reports; the cause tells.
     Other = 8,
+    /// It was to run, and had no CPU time. Cause 0: its budget is used up; 1: it has no scheduling context.
+    NoTime = 9,
 }
 
 impl FaultKind {
@@ -40,6 +48,7 @@ impl FaultKind {
             5 => FaultKind::Arithmetic,
             6 => FaultKind::Alignment,
             7 => FaultKind::Breakpoint,
+            9 => FaultKind::NoTime,
             _ => FaultKind::Other,
         }
     }
@@ -55,6 +64,7 @@ impl FaultKind {
             FaultKind::Alignment => "misaligned access",
             FaultKind::Breakpoint => "breakpoint",
             FaultKind::Other => "processor exception",
+            FaultKind::NoTime => "out of CPU time",
         }
     }
 }

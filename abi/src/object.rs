@@ -30,7 +30,9 @@ pub enum Kind {
     Reply = 8,
     /// A word of signal bits.
     Notification = 9,
-    /// The right to one interrupt line.
+    /// CPU time: a core, a budget, a period.
+    SchedContext = 10,
+    /// The right to one interrupt line, or message-signalled interrupt.
     Interrupt = 11,
     /// The right to a range of I/O ports (x86-64).
     IoPort = 12,
@@ -38,7 +40,7 @@ pub enum Kind {
     InterruptControl = 13,
     /// The right to make IoPort capabilities.
     IoPortControl = 14,
-    /// The right to place threads on one core.
+    /// The right to give out CPU time of one core.
     SchedControl = 15,
     /// The kernel's console, counters, and power switch.
     Debug = 16,
@@ -46,7 +48,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind a capability can have.
-    pub const ALL: [Kind; 15] = [
+    pub const ALL: [Kind; 16] = [
         Kind::Untyped,
         Kind::Frame,
         Kind::PageTable,
@@ -56,6 +58,7 @@ impl Kind {
         Kind::Endpoint,
         Kind::Reply,
         Kind::Notification,
+        Kind::SchedContext,
         Kind::Interrupt,
         Kind::IoPort,
         Kind::InterruptControl,
@@ -77,6 +80,7 @@ impl Kind {
             Kind::Endpoint => "Endpoint",
             Kind::Reply => "Reply",
             Kind::Notification => "Notification",
+            Kind::SchedContext => "SchedContext",
             Kind::Interrupt => "Interrupt",
             Kind::IoPort => "IoPort",
             Kind::InterruptControl => "InterruptControl",
@@ -102,6 +106,7 @@ impl TryFrom<u64> for Kind {
             7 => Kind::Endpoint,
             8 => Kind::Reply,
             9 => Kind::Notification,
+            10 => Kind::SchedContext,
             11 => Kind::Interrupt,
             12 => Kind::IoPort,
             13 => Kind::InterruptControl,
@@ -187,8 +192,9 @@ macro_rules! methods {
 
 methods! {
     /// Makes objects in this memory. Words: kind; size (pages for Untyped and Frame, slots for CapTable, else 0);
-    /// count; position (pages from the start; device memory only). Receive: slot of the first new capability, the
-    /// others follow. New memory is clear; clearing goes in bounded steps, so the answer may be `Again`.
+    /// count; position (pages from the start; device memory only). Pass: for SchedContexts, the SchedControl of their
+    /// core. Receive: slot of the first new capability, the others follow. New memory is clear; clearing goes in bounded
+    /// steps, so the answer may be `Again`.
     Untyped.UntypedRetype = 1;
     /// Words out: physical address; pages; pages used; 1 if device memory.
     Untyped.UntypedInfo = 2;
@@ -226,6 +232,9 @@ methods! {
     CapTable.CapTableLook = 6;
     /// Words out: number of slots.
     CapTable.CapTableInfo = 7;
+    /// Calls off every wait to send through an Endpoint with the badge of this capability to it: sends and calls not yet
+    /// taken end with `Cancelled`, faults stop their threads. Words: slot in this table. `Again` until nothing is left.
+    CapTable.CapTableCancel = 8;
 
     /// Gives the thread its capability table. Pass: the CapTable.
     Thread.ThreadSetTable = 1;
@@ -238,8 +247,9 @@ methods! {
     Thread.ThreadBind = 4;
     /// Words: priority (0 to 255); ceiling that the thread may itself give. Neither above the caller's ceiling.
     Thread.ThreadSetPriority = 5;
-    /// Moves the thread to a core. Pass: the core's SchedControl.
-    Thread.ThreadSetCore = 6;
+    /// Gives the thread CPU time, and with it a core. Pass: a SchedContext (write) that no other thread has; or none:
+    /// then the thread is passive, and runs only on what callers lend it. What it had lent comes back first.
+    Thread.ThreadSetContext = 6;
     /// Starts a stopped thread afresh. Words: program counter; stack pointer; thread pointer; argument, which the
     /// thread finds in word 0; a second argument, which it finds in word 1.
     Thread.ThreadStart = 7;
@@ -250,6 +260,19 @@ methods! {
     /// Words out: state (as [`ThreadState`]); priority; core; CPU time in ns; program counter; stack pointer; frame
     /// pointer; ceiling.
     Thread.ThreadInfo = 10;
+    /// Words: number of the first register. Words out: eight registers from there; 0 past the last. The order is that of
+    /// the [system call's roles](crate::syscall): words 0 to 7, operation, label, slots, reply, deadline, program counter,
+    /// stack pointer, thread pointer, then the architecture's others. `Busy` while the thread is ready.
+    Thread.ThreadReadRegisters = 11;
+    /// Words: number of the first register; how many (1 to 6); their values. `Busy` unless it is stopped or waits for its
+    /// fault handler.
+    Thread.ThreadWriteRegisters = 12;
+    /// Words: what is special about the thread, as [`ThreadFlags`]. `Busy` unless it is stopped.
+    Thread.ThreadSetFlags = 13;
+
+    /// Words out: core; budget, ns; period, ns; what is left of the budget, ns; CPU time used so far, ns; 1 if it is a
+    /// thread's.
+    SchedContext.SchedContextInfo = 1;
 
     /// Connects the interrupt to a Notification. Pass: the Notification (write), whose badge (not 0) will be
     /// signalled. Unmasks the line.
@@ -258,6 +281,9 @@ methods! {
     Interrupt.InterruptAck = 2;
     /// Disconnects and masks the line.
     Interrupt.InterruptUnbind = 3;
+    /// Words out: the physical address that a device writes to, and the value that it writes, to raise a
+    /// message-signalled interrupt. `Unsupported` if it is a wire.
+    Interrupt.InterruptMessage = 4;
 
     /// Words: port; size in bytes (1, 2, 4). Words out: value.
     IoPort.IoPortIn = 1;
@@ -270,14 +296,25 @@ methods! {
     IoPortControl.IoPortControlGet = 1;
     /// Words out: the core; CPU time spent idle, in ns; threads ready; context switches so far.
     SchedControl.SchedControlInfo = 1;
+    /// Limits a scheduling context of this core. Words: budget, ns; period, ns (both 0: no limit; else 10,000 to 2^40, and
+    /// the budget at most the period); 1 if the end of the budget is a fault. Pass: the SchedContext (write).
+    SchedControl.SchedControlLimit = 2;
 
     /// Writes to the kernel's console. Words: number of bytes (at most 56); the bytes.
     Debug.DebugWrite = 1;
     /// Words: 0 to power off, 1 to reboot. Does not come back; `Unsupported` where the machine can't.
     Debug.DebugReset = 2;
-    /// Words out: system calls; interrupts; faults; context switches; inter-core kicks; TLB shootdowns; pages of
-    /// memory; pages the kernel keeps for itself.
+    /// What a core has done. Words: core. Words out: system calls; interrupts; faults; context switches; inter-core kicks;
+    /// TLB shootdowns; locks taken; locks waited for.
     Debug.DebugCounters = 3;
+    /// Names a thread for people. Words: 32 bytes, UTF-8, filled up with zeros. Pass: the Thread.
+    Debug.DebugName = 4;
+    /// What the kernel knows of a page of memory. Words: physical address. Words out: kind of the objects in it, or 0;
+    /// cores at home there, as bits; cores on which it is loaded as an AddressSpace, as bits.
+    Debug.DebugPage = 5;
+    /// What the kernel knows of the thread in a page. Words: physical address. Words out: name (four words); state,
+    /// priority, core (bits 0..8, 8..16, 16..24); physical address of what it waits on, or 0; program counter; CPU time, ns.
+    Debug.DebugThread = 6;
 }
 
 /// What a thread is doing.
@@ -296,6 +333,19 @@ pub enum ThreadState {
     Receiving = 4,
     /// Waits for its fault handler.
     Faulted = 5,
+}
+
+/// What can be special about a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThreadFlags(pub u64);
+
+impl ThreadFlags {
+    /// Its system calls are another system's: each becomes a message to its fault endpoint (see [`crate::fault`]).
+    pub const FOREIGN: u64 = 1;
+    /// Floating-point and vector instructions are illegal for it.
+    pub const NO_FPU: u64 = 2;
+    /// All that are known.
+    pub const ALL: u64 = 3;
 }
 
 impl ThreadState {

@@ -124,7 +124,7 @@ pub fn start<M: Machine>(kernel: &Kernel, machine: &mut M, found: &Found<'_>) ->
     let header = payload::check(found.payload_bytes)?;
     check_devicetree(&found.devicetree)?;
     let chosen = choose(found, &header, machine.levels())?;
-    let held = kernel.hold(CoreSet::ALL, || machine.relax());
+    let held = kernel.hold(CoreId::BOOT, CoreSet::ALL, || machine.relax());
     let visit = Visit { held, machine, kernel, me: CoreId::BOOT };
     let mut builder = Builder { visit, found, next: chosen.address, end: chosen.address + chosen.bytes };
     let objects = builder.objects()?;
@@ -157,8 +157,8 @@ fn choose(found: &Found<'_>, header: &PayloadHeader, levels: u8) -> Result<Run, 
     // shorter than what one of those covers); every level but the root's.
     let above = 2 * u64::from(levels.saturating_sub(2));
     let tables: u64 = ranges.map(|bytes| bytes / (PAGE_SIZE << 9) + 2 + above).sum();
-    // And one page each for the root table, the Thread, and BootInfo.
-    let pages = TABLE_PAGES + INTERRUPT_PAGES + STACK_PAGES + 3 + tables;
+    // And one page each for the root table, the Thread, its SchedContext, and BootInfo.
+    let pages = TABLE_PAGES + INTERRUPT_PAGES + STACK_PAGES + 4 + tables;
     let large = found.free.iter().find(|run| run.bytes / PAGE_SIZE >= pages);
     large.copied().ok_or(BootError::TooLittleMemory)
 }
@@ -168,6 +168,7 @@ struct Objects {
     table: u64,
     space: u64,
     thread: u64,
+    context: u64,
     info: u64,
     stack: u64,
 }
@@ -191,7 +192,7 @@ impl<M: Machine> Builder<'_, M> {
         self.next += pages * PAGE_SIZE;
         for page in (0..pages).map(|page| address + page * PAGE_SIZE) {
             self.visit.held.store.clear_page(page)?;
-            self.visit.held.store.record(page)?.set_kind(kind);
+            self.visit.held.store.set_kind(page, kind)?;
         }
         Ok(address)
     }
@@ -202,6 +203,7 @@ impl<M: Machine> Builder<'_, M> {
             table: self.take(TABLE_PAGES, Kind::CapTable)?,
             space: self.take(1, Kind::AddressSpace)?,
             thread: self.take(1, Kind::Thread)?,
+            context: self.take(1, Kind::SchedContext)?,
             info: self.take(1, Kind::PageTable)?,
             stack: self.take(STACK_PAGES, Kind::Frame)?,
         };
@@ -235,9 +237,8 @@ impl<M: Machine> Builder<'_, M> {
             let page = physical + offset;
             // Page by page, so that nothing later takes the payload's memory for something else.
             if self.visit.held.store.is_memory(page) {
-                let record = self.visit.held.store.record(page)?;
-                if record.kind() == Kind::Empty as u8 {
-                    record.set_kind(Kind::Frame);
+                if self.visit.held.store.record(page)?.kind() == Kind::Empty as u8 {
+                    self.visit.held.store.set_kind(page, Kind::Frame)?;
                 }
             }
             let leaf = self.visit.machine.leaf(Mapping { address: page, rights, uncached: false, level: 1 });
@@ -323,9 +324,6 @@ impl<M: Machine> Builder<'_, M> {
         info.first_free_slot = u64::from(slot::UNTYPED) + info.untyped_count;
         let free = self.found.free.iter().map(|run| run.bytes).sum::<u64>() + header.bytes;
         info.kernel_bytes = self.found.ram_bytes.saturating_sub(free) + INTERRUPT_PAGES * PAGE_SIZE;
-        let global = self.visit.held.global()?;
-        global.memory_pages = self.found.ram_bytes / PAGE_SIZE;
-        global.kernel_pages = info.kernel_bytes / PAGE_SIZE;
         Ok(info)
     }
 
@@ -359,7 +357,7 @@ impl<M: Machine> Builder<'_, M> {
     /// Writes BootInfo into its page, which until now is typed as a page of words; then it is a Frame's.
     fn write_info(&mut self, page: u64, info: &BootInfo) -> Result<(), BootError> {
         info.write_words(self.visit.held.store.get::<AddressSpace>(Ref::at(page))?);
-        self.visit.held.store.record(page)?.set_kind(Kind::Frame);
+        self.visit.held.store.set_kind(page, Kind::Frame)?;
         Ok(())
     }
 }
@@ -371,8 +369,11 @@ impl<M: Machine> Builder<'_, M> {
         self.set_slot(table, slot::CAP_TABLE, Kind::CapTable, table, ROOT_TABLE_SLOTS)?;
         self.set_slot(table, slot::ADDRESS_SPACE, Kind::AddressSpace, objects.space, 0)?;
         self.set_slot(table, slot::THREAD, Kind::Thread, objects.thread, 0)?;
+        self.set_slot(table, slot::SCHED_CONTEXT, Kind::SchedContext, objects.context, 0)?;
         let thread = Ref::<Thread>::at(objects.thread);
-        for (slot, part) in [(slot::CAP_TABLE, Part::Table), (slot::ADDRESS_SPACE, Part::Space)] {
+        for (slot, part) in
+            [(slot::CAP_TABLE, Part::Table), (slot::ADDRESS_SPACE, Part::Space), (slot::SCHED_CONTEXT, Part::Context)]
+        {
             let source = self.visit.slot(at(table, slot))?;
             self.visit.derive(at(table, slot), part.of(thread), source)?;
         }
@@ -382,6 +383,7 @@ impl<M: Machine> Builder<'_, M> {
         record.priority = u8::MAX;
         record.ceiling = u8::MAX;
         record.deadline = FOREVER;
+        self.visit.bind(thread, Ref::at(objects.context))?;
         self.visit.make_ready(thread)?;
         self.visit.held.global()?.root_thread = thread;
         Ok(())

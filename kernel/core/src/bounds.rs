@@ -28,5 +28,13 @@ pub const WAKE_STEPS: usize = 16;
 pub const MAX_TABLE_SLOTS: u64 = RETYPE_PAGES * 64;
 /// Levels of page tables, at most (Sv57).
 pub const MAX_LEVELS: u8 = 5;
+/// Threads through whose hands a scheduling context can go, one calling the next.
+pub const LENDINGS: usize = 16;
+/// Ready threads without CPU time that a core puts aside in one visit.
+pub const TIME_STEPS: usize = 4;
+/// The smallest budget, ns: much less would go into switching.
+pub const SHORTEST_BUDGET_NS: u64 = 10_000;
+/// The longest period, ns: 18 minutes.
+pub const LONGEST_PERIOD_NS: u64 = 1 << 40;
 /// A thread's turn among others of its priority, ns.
 pub const TURN_NS: u64 = 10_000_000;

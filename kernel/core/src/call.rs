@@ -1,9 +1,9 @@
 //! What a system call's registers ask for, and how it is answered.
 
-use anos_abi::{Error, Kind, Operation, Rights, Slots, Status, SystemCall};
+use anos_abi::{Error, Kind, Operation, Rights, Slots, Status, SystemCall, fault};
 use anos_machine::{Machine, Reason, Ref, Slot, SlotRef, Thread};
 
-use crate::{Outcome, Visit};
+use crate::{Outcome, Progress, Visit};
 
 /// A call on a kernel object, as the caller's registers put it.
 #[derive(Clone, Copy, Debug)]
@@ -25,8 +25,7 @@ pub(crate) struct Request {
 impl Request {
     /// The passed capability; an error if there is none.
     pub fn passed<M: Machine>(&self, visit: &mut Visit<'_, M>) -> Outcome<(SlotRef, Slot)> {
-        let at = visit.slot_of_thread(self.caller, self.slots.pass().into())?;
-        let slot = visit.slot(at)?;
+        let (at, slot) = visit.find(self.caller, self.slots.pass().into())?;
         if slot.is_empty() {
             return Err(Error::EmptySlot.into());
         }
@@ -53,6 +52,7 @@ impl Request {
     /// The `n`th slot to receive into; it must be empty.
     pub fn receive<M: Machine>(&self, visit: &mut Visit<'_, M>, n: u64) -> Outcome<SlotRef> {
         let at = visit.slot_of_thread(self.caller, u64::from(self.slots.receive()) + n)?;
+        visit.need(at)?;
         if visit.slot(at)?.is_empty() { Ok(at) } else { Err(Error::SlotOccupied.into()) }
     }
 }
@@ -82,15 +82,16 @@ impl Answer {
 impl<M: Machine> Visit<'_, M> {
     /// The running thread makes a system call.
     pub(crate) fn system_call(&mut self) -> Outcome {
-        let core = self.mine()?;
-        core.counters.calls += 1;
         // Somebody stopped or moved the thread while this core waited for the lock: it will make its call again.
-        let Some(thread) = core.current.some() else { return Ok(()) };
+        let Some(thread) = self.mine()?.current.some() else { return Ok(()) };
+        if self.held.store.see(thread)?.foreign != 0 {
+            return self.fault_of(thread, [fault::SYSTEM_CALL_LABEL, 0, 0]);
+        }
         match self.dispatch(thread) {
             Ok(()) => Ok(()),
             Err(stop) => match stop.reason() {
                 Reason::Refused(error) => self.finish(thread, Status::error(error), 0, 0, [0; 8]),
-                Reason::Elsewhere(_) => Err(stop),
+                Reason::Elsewhere(_) | Reason::Everywhere => Err(stop),
             },
         }
     }
@@ -105,13 +106,16 @@ impl<M: Machine> Visit<'_, M> {
             self.yield_turn()?;
             return self.finish(thread, Status::OK, 0, 0, [0; 8]);
         }
-        let at = self.slot_of_thread(thread, operation.target().into())?;
-        let target = self.slot(at)?;
+        let (at, target) = self.find(thread, operation.target().into())?;
         match call {
             SystemCall::Send | SystemCall::Call => self.send_to(thread, at, target, call, deadline),
             SystemCall::Recv => self.receive_from(thread, &target, deadline, reply),
             SystemCall::ReplyRecv => {
                 let reply_at = self.check_receive(thread, &target, reply, true)?;
+                if self.turn_away(thread, &target)? == Progress::Again {
+                    return self.put_off_call(thread);
+                }
+                self.need_receive(thread, &target)?;
                 self.reply(thread, reply_at)?;
                 self.receive_from(thread, &target, deadline, reply)
             }
@@ -132,7 +136,7 @@ impl<M: Machine> Visit<'_, M> {
                 self.finish(thread, Status::OK, 0, 0, [0; 8])
             }
             Kind::Reply => {
-                if self.held.store.get(Ref::<anos_machine::Reply>::at(target.object))?.caller.is_none() {
+                if self.held.store.see(Ref::<anos_machine::Reply>::at(target.object))?.caller.is_none() {
                     return Err(Error::PeerDied.into());
                 }
                 self.reply(thread, at)?;
@@ -150,7 +154,7 @@ impl<M: Machine> Visit<'_, M> {
                     // A refusal is an answer like any server's: a label.
                     Err(stop) => match stop.reason() {
                         Reason::Refused(error) => self.finish(thread, Status::OK, error as u64, 0, [0; 8]),
-                        Reason::Elsewhere(_) => Err(stop),
+                        Reason::Elsewhere(_) | Reason::Everywhere => Err(stop),
                     },
                 }
             }

@@ -5,6 +5,7 @@
 //! removing take no search. When the lowest bucket's time begins, `last` moves there and the bucket is spread over
 //! lower ones, a few threads at a time (a radix heap: Ahuja, Mehlhorn, Orlin, Tarjan, 1990; bounded, and in place).
 
+use anos_abi::object::ThreadState;
 use anos_abi::syscall::FOREVER;
 use anos_abi::{Error, Status};
 use anos_machine::{CoreId, Links, Machine, Ref, Stop, Thread};
@@ -107,17 +108,23 @@ impl<M: Machine> Visit<'_, M> {
                 timers.draining = bucket;
             }
             let thread = timers.head(bucket);
-            self.cancel_deadline(thread)?;
-            if self.held.store.get(thread)?.deadline <= now {
+            let due = self.held.store.see(thread)?.deadline <= now;
+            if due {
                 self.time_out(thread)?;
             } else {
+                self.cancel_deadline(thread)?;
                 self.start_deadline(thread)?;
             }
         }
         Ok(())
     }
 
+    /// A thread has waited long enough: for others, or, if it is ready, for CPU time.
     fn time_out(&mut self, thread: Ref<Thread>) -> Outcome {
+        if self.state_of(thread)? == ThreadState::Ready {
+            self.cancel_deadline(thread)?;
+            return self.make_ready(thread);
+        }
         self.leave_wait(thread)?;
         self.finish(thread, Status::error(Error::TimedOut), 0, 0, [0; 8])?;
         self.make_ready(thread)

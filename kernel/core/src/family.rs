@@ -13,7 +13,15 @@ use crate::{Outcome, Progress, Visit, bounds};
 impl<M: Machine> Visit<'_, M> {
     /// The capability in a slot.
     pub fn slot(&mut self, slot: SlotRef) -> Outcome<Slot> {
-        Ok(*self.held.store.get(slot)?)
+        Ok(*self.held.store.see(slot)?)
+    }
+
+    /// A capability and its neighbours in the family are about to change.
+    pub fn need_slot(&self, at: SlotRef) -> Outcome {
+        let Slot { next, previous, .. } = *self.held.store.see(at)?;
+        self.need(at)?;
+        self.need(next)?;
+        self.need(previous)
     }
 
     /// Puts a new capability into an empty slot, derived from `parent`.
@@ -21,6 +29,8 @@ impl<M: Machine> Visit<'_, M> {
     /// It goes one deeper, or as deep as what follows if that is a deeper descendant: else it would take what a
     /// deleted sibling left behind for its own.
     pub fn derive(&mut self, parent: SlotRef, to: SlotRef, mut content: Slot) -> Outcome {
+        self.need_slot(parent)?;
+        self.need(to)?;
         let above = self.slot(parent)?;
         let below = match above.next.some() {
             Some(next) => self.slot(next)?.depth,
@@ -59,6 +69,8 @@ impl<M: Machine> Visit<'_, M> {
 
     /// Moves a capability into an empty slot; it keeps its place in the family.
     pub fn move_slot(&mut self, from: SlotRef, to: SlotRef) -> Outcome {
+        self.need_slot(from)?;
+        self.need(to)?;
         let content = self.slot(from)?;
         *self.held.store.get(to)? = content;
         if let Some(next) = content.next.some() {
@@ -144,6 +156,7 @@ impl<M: Machine> Visit<'_, M> {
         Ok(())
     }
 
+    /// Takes a capability out of its family and its slot. Who had it as a parent rises; that takes all locks.
     pub(crate) fn unlink(&mut self, at: SlotRef) -> Outcome {
         let content = self.slot(at)?;
         self.raise_heirs(&content)?;
@@ -160,8 +173,14 @@ impl<M: Machine> Visit<'_, M> {
     /// Deletes a capability, and ends its object if it was the last one. `Again`: the object ends in steps.
     pub fn delete(&mut self, at: SlotRef) -> Outcome<Progress> {
         let slot = self.slot(at)?;
+        if slot.is_empty() {
+            return Ok(Progress::Done);
+        }
+        if self.ends_something(at, &slot)? {
+            self.need_all()?;
+        }
+        self.need_slot(at)?;
         let ended = match slot.kind() {
-            Kind::Empty => return Ok(Progress::Done),
             // The thread that uses it may run on for a while, and must not put anything into a table that ends.
             Kind::CapTable if self.is_last(&slot)? && self.is_in_thread(at)? => return self.orphan_table(at, &slot),
             Kind::CapTable if self.is_last(&slot)? => self.empty_table(at, &slot)?,
@@ -172,6 +191,13 @@ impl<M: Machine> Visit<'_, M> {
             self.unlink(at)?;
         }
         Ok(ended)
+    }
+
+    /// Whether more than one capability and a mapping goes with this one: an object ends, a thread loses a part of its
+    /// own, or children rise.
+    fn ends_something(&mut self, at: SlotRef, slot: &Slot) -> Outcome<bool> {
+        let stateless = matches!(slot.kind(), Kind::Untyped | Kind::Frame | Kind::PageTable | Kind::IoPort);
+        Ok(self.has_children(slot)? || self.is_in_thread(at)? || !stateless && self.is_last(slot)?)
     }
 
     /// Deletes a capability inside a table that ends. Not `delete`: that would be recursion.
@@ -225,6 +251,10 @@ impl<M: Machine> Visit<'_, M> {
 
     /// Deletes what was derived from a capability, a few at a time.
     pub fn revoke(&mut self, at: SlotRef) -> Outcome<Progress> {
+        let slot = self.slot(at)?;
+        if self.has_children(&slot)? {
+            self.need_all()?;
+        }
         for _ in 0..bounds::DELETE_STEPS {
             let slot = self.slot(at)?;
             let Some(next) = slot.next.some() else { return Ok(Progress::Done) };

@@ -2,7 +2,7 @@
 
 use anos_abi::Kind;
 use anos_abi::object::ThreadState;
-use anos_machine::{Fault, Machine, Ref};
+use anos_machine::{Fault, Machine, Ref, Thread};
 
 use crate::thread::Part;
 use crate::{Outcome, Visit};
@@ -10,22 +10,28 @@ use crate::{Outcome, Visit};
 impl<M: Machine> Visit<'_, M> {
     /// The running thread faulted.
     pub(crate) fn fault(&mut self, fault: Fault) -> Outcome {
-        let core = self.mine()?;
-        core.counters.faults += 1;
-        let Some(thread) = core.current.some() else { return Ok(()) };
+        let Some(thread) = self.mine()?.current.some() else { return Ok(()) };
+        // Of any other thread, its creator can tell. Writing takes long, and holds locks: nobody else may cause it.
+        let handled = !self.slot(Part::FaultEndpoint.of(thread))?.is_empty();
+        let reported = !handled && self.held.global()?.root_thread == thread;
+        self.fault_of(thread, [fault.kind as u64, fault.address, fault.cause])?;
+        let pc = self.held.store.see(thread)?.registers.pc;
+        if reported { self.report(fault, pc) } else { Ok(()) }
+    }
+
+    /// The running thread is to tell its handler of this; without one it stops.
+    pub(crate) fn fault_of(&mut self, thread: Ref<Thread>, what: [u64; 3]) -> Outcome {
         let handler = self.slot(Part::FaultEndpoint.of(thread))?;
         let record = self.held.store.get(thread)?;
-        record.fault = [fault.kind as u64, fault.address, fault.cause];
+        record.fault = what;
         if handler.kind() == Kind::Endpoint {
             return self.send_fault(thread, &handler);
         }
         record.state = ThreadState::Stopped as u8;
-        let pc = record.registers.pc;
         let me = self.me;
         self.charge(me)?;
         self.mine()?.current = Ref::NONE;
-        // Of any other thread, its creator can tell. Writing takes long, and holds all locks: nobody else may cause it.
-        if self.held.global()?.root_thread == thread { self.report(fault, pc) } else { Ok(()) }
+        Ok(())
     }
 
     fn report(&mut self, fault: Fault, pc: u64) -> Outcome {

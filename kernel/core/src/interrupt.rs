@@ -4,7 +4,7 @@
 //! line n signals, so it goes when that is revoked. A level-triggered line stays masked until its driver acknowledges.
 
 use anos_abi::{Error, Kind, Rights};
-use anos_machine::{CoreId, Machine, Ref, Reset, Slot, SlotRef};
+use anos_machine::{CoreId, Machine, Ref, Reset, Slot, SlotRef, Thread};
 
 use crate::bounds::MAX_INTERRUPTS;
 use crate::call::{Answer, Request};
@@ -41,7 +41,6 @@ impl<M: Machine> Visit<'_, M> {
 
     /// An interrupt has come.
     pub(crate) fn interrupt(&mut self, line: u32) -> Outcome {
-        self.mine()?.counters.interrupts += 1;
         let level = has_line(self.held.global()?.interrupts_level, line.into());
         let known = usize::try_from(line).is_ok_and(|line| line < MAX_INTERRUPTS);
         let target = if known {
@@ -67,6 +66,7 @@ impl<M: Machine> Visit<'_, M> {
         }
         may_derive(&request.target)?;
         let to = request.receive(self, 0)?;
+        self.need_all()?;
         let global = self.held.global()?;
         if has_line(global.interrupts_taken, line) {
             return Err(Error::Busy.into());
@@ -87,6 +87,7 @@ impl<M: Machine> Visit<'_, M> {
         if source.badge == 0 {
             return Err(Error::InvalidArgument.into());
         }
+        self.need_all()?;
         let to = self.line_slot(line)?;
         if !self.slot(to)?.is_empty() {
             return Err(Error::Busy.into());
@@ -108,7 +109,13 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     pub(crate) fn interrupt_unbind(&mut self, request: &Request) -> Outcome<Answer> {
+        self.need_all()?;
         self.unbind(request.target.object)?.answer()
+    }
+
+    pub(crate) fn interrupt_message(&mut self, request: &Request) -> Outcome<Answer> {
+        let (address, value) = self.machine.interrupt_message(line_of(request.target.object)?)?;
+        Ok(Answer::words([address, value, 0, 0, 0, 0, 0, 0]))
     }
 
     /// The line signals nobody any more. Not `delete`, which may have led here.
@@ -206,26 +213,37 @@ impl<M: Machine> Visit<'_, M> {
         Err(Error::Unsupported.into())
     }
 
-    pub(crate) fn debug_counters(&mut self) -> Outcome<Answer> {
-        let mut sums = [0_u64; 8];
-        for number in 0..self.machine.cores() {
-            let Some(core) = CoreId::new(number) else { break };
-            let counters = self.held.core(core)?.counters;
-            let all = [
-                counters.calls,
-                counters.interrupts,
-                counters.faults,
-                counters.switches,
-                counters.kicks,
-                counters.shootdowns,
-            ];
-            for (sum, counter) in sums.iter_mut().zip(all) {
-                *sum = sum.wrapping_add(counter);
-            }
-        }
-        let global = self.held.global()?;
-        sums[6] = global.memory_pages;
-        sums[7] = global.kernel_pages;
-        Ok(Answer::words(sums))
+    pub(crate) fn debug_counters(&mut self, request: &Request) -> Outcome<Answer> {
+        let core = CoreId::new(request.words[0]).filter(|core| (core.index() as u64) < self.machine.cores());
+        let counters = self.held.core(core.ok_or(Error::InvalidArgument)?)?.counters;
+        Ok(Answer::words([
+            counters.calls,
+            counters.interrupts,
+            counters.faults,
+            counters.switches,
+            counters.kicks,
+            counters.shootdowns,
+            counters.locks,
+            counters.waits,
+        ]))
+    }
+
+    pub(crate) fn debug_name(&mut self, request: &Request) -> Outcome<Answer> {
+        let (_, slot) = request.passed_kind(self, Kind::Thread, Rights::WRITE)?;
+        let [a, b, c, d, ..] = request.words;
+        self.held.store.get(Ref::<Thread>::at(slot.object))?.name = [a, b, c, d];
+        Ok(Answer::OK)
+    }
+
+    pub(crate) fn debug_page(&mut self, request: &Request) -> Outcome<Answer> {
+        let record = self.held.store.record(request.words[0])?;
+        Ok(Answer::words([record.kind().into(), record.homes().0, record.loaded().0, 0, 0, 0, 0, 0]))
+    }
+
+    pub(crate) fn debug_thread(&mut self, request: &Request) -> Outcome<Answer> {
+        let thread = self.held.store.see(Ref::<Thread>::at(request.words[0]))?;
+        let [a, b, c, d] = thread.name;
+        let state = u64::from_le_bytes([thread.state, thread.priority, thread.core, 0, 0, 0, 0, 0]);
+        Ok(Answer::words([a, b, c, d, state, thread.waits_on, thread.registers.pc, thread.cpu_time]))
     }
 }

@@ -10,6 +10,7 @@ use anos_machine::{Endpoint, Machine, Notification, Ref, Reply, Slot, SlotRef, T
 
 use crate::bounds::WAKE_STEPS;
 use crate::schedule::{push_back, remove};
+use crate::thread::Part;
 use crate::{Outcome, Progress, Visit};
 
 /// `Thread::sending` of a thread that waits to send, without waiting for an answer afterwards.
@@ -35,13 +36,15 @@ impl<M: Machine> Visit<'_, M> {
             if !target.rights().contains(Rights::GRANT) {
                 return Err(Error::MissingRights.into());
             }
-            let at = self.slot_of_thread(thread, pass.into())?;
-            if self.slot(at)?.is_empty() {
+            if self.find(thread, pass.into())?.1.is_empty() {
                 return Err(Error::EmptySlot.into());
             }
         }
         let endpoint = Ref::<Endpoint>::at(target.object);
-        if deadline == POLL && self.held.store.get(endpoint)?.waiting != RECEIVERS {
+        if !call && self.passive_waits(endpoint)? {
+            return Err(Error::NotRunnable.into());
+        }
+        if deadline == POLL && self.held.store.see(endpoint)?.waiting != RECEIVERS {
             return Err(Error::TimedOut.into());
         }
         let record = self.held.store.get(thread)?;
@@ -54,9 +57,36 @@ impl<M: Machine> Visit<'_, M> {
         Ok(())
     }
 
+    /// Whether a passive thread waits for a message: it takes calls alone, which bring the time to answer them.
+    fn passive_waits(&self, endpoint: Ref<Endpoint>) -> Outcome<bool> {
+        let Endpoint { queue, waiting, .. } = *self.held.store.see(endpoint)?;
+        match queue.head.some() {
+            Some(receiver) if waiting == RECEIVERS => Ok(self.held.store.see(receiver)?.context.is_none()),
+            _ => Ok(false),
+        }
+    }
+
+    /// A thread that runs on borrowed time is about to give it back and take the next message: those who only send are
+    /// turned away, a few at a time. `Again` if there are more.
+    pub(crate) fn turn_away(&mut self, thread: Ref<Thread>, target: &Slot) -> Outcome<Progress> {
+        if target.kind() != Kind::Endpoint || self.held.store.see(thread)?.lender.is_none() {
+            return Ok(Progress::Done);
+        }
+        for _ in 0..WAKE_STEPS {
+            let Endpoint { queue, waiting, .. } = *self.held.store.see(Ref::<Endpoint>::at(target.object))?;
+            let Some(sender) = queue.head.some().filter(|_| waiting == SENDERS) else { return Ok(Progress::Done) };
+            if self.held.store.see(sender)?.sending != SEND {
+                return Ok(Progress::Done);
+            }
+            self.wake_with(sender, Error::NotRunnable)?;
+        }
+        Ok(Progress::Again)
+    }
+
     /// The message of a thread goes to a receiver that waits, or the thread waits for one. Answers whether one did.
     pub(crate) fn offer(&mut self, thread: Ref<Thread>, endpoint: Ref<Endpoint>) -> Outcome<bool> {
-        let record = *self.held.store.get(endpoint)?;
+        self.need_offer(thread, endpoint)?;
+        let record = *self.held.store.see(endpoint)?;
         if record.waiting == RECEIVERS
             && let Some(receiver) = record.queue.head.some()
         {
@@ -72,8 +102,22 @@ impl<M: Machine> Visit<'_, M> {
         self.block(thread, state, endpoint.address())?;
         let mut queue = self.held.store.get(endpoint)?.queue;
         push_back(&mut self.held.store, &mut queue, thread)?;
-        *self.held.store.get(endpoint)? = Endpoint { queue, waiting };
+        let record = self.held.store.get(endpoint)?;
+        (record.queue, record.waiting) = (queue, waiting);
         Ok(())
+    }
+
+    /// A thread is about to send: to who waits for a message, or into the queue.
+    pub(crate) fn need_offer(&mut self, thread: Ref<Thread>, endpoint: Ref<Endpoint>) -> Outcome {
+        self.need(endpoint)?;
+        let Endpoint { queue, waiting, .. } = *self.held.store.see(endpoint)?;
+        match queue.head.some() {
+            Some(receiver) if waiting == RECEIVERS => {
+                self.need_wait(receiver)?;
+                self.need_delivery(thread, receiver)
+            }
+            _ => self.need(queue.tail),
+        }
     }
 
     /// A thread stops running, to wait on an object.
@@ -84,14 +128,60 @@ impl<M: Machine> Visit<'_, M> {
         Ok(())
     }
 
+    /// A thread is about to leave what it waits on: the object, and the queue on both sides.
+    fn need_wait(&self, thread: Ref<Thread>) -> Outcome {
+        self.need(thread)?;
+        let Thread { waits_on, links, .. } = self.held.store.see(thread)?;
+        self.held.store.own(*waits_on)?;
+        self.need(links.next)?;
+        self.need(links.previous)
+    }
+
+    /// A message is about to go from one thread to another: with what it passes, and the right to answer.
+    fn need_delivery(&mut self, sender: Ref<Thread>, receiver: Ref<Thread>) -> Outcome {
+        self.need(sender)?;
+        self.need(receiver)?;
+        self.need_pass(sender, receiver)?;
+        if let Some(reply) = self.free_reply(receiver)? { self.need(reply) } else { Ok(()) }
+    }
+
+    fn need_pass(&mut self, sender: Ref<Thread>, receiver: Ref<Thread>) -> Outcome {
+        let Some((from, to)) = self.passage(sender, receiver)? else { return Ok(()) };
+        self.need_slot(from)?;
+        self.need(to)
+    }
+
+    /// The running thread is about to receive.
+    pub(crate) fn need_receive(&mut self, thread: Ref<Thread>, target: &Slot) -> Outcome {
+        let bound = self.slot(Part::Bound.of(thread))?;
+        self.need(Ref::<Notification>::at(bound.object))?;
+        self.held.store.own(target.object)?;
+        if target.kind() == Kind::Notification {
+            return self.need(self.held.store.see(Ref::<Notification>::at(target.object))?.queue.tail);
+        }
+        let Endpoint { queue, waiting, .. } = *self.held.store.see(Ref::<Endpoint>::at(target.object))?;
+        match queue.head.some() {
+            Some(sender) if waiting == SENDERS => {
+                self.need_wait(sender)?;
+                self.need_delivery(sender, thread)
+            }
+            _ => self.need(queue.tail),
+        }
+    }
+
     /// Takes a waiting thread away from what it waits on; it then stands nowhere, its state still unchanged.
     pub(crate) fn leave_wait(&mut self, thread: Ref<Thread>) -> Outcome {
+        self.need_wait(thread)?;
         self.cancel_deadline(thread)?;
+        self.take_back(thread)?;
         let on = core::mem::take(&mut self.held.store.get(thread)?.waits_on);
         let kind = self.held.store.record(on)?.kind();
         if kind == Kind::Endpoint as u8 {
             let endpoint = Ref::<Endpoint>::at(on);
             let mut record = *self.held.store.get(endpoint)?;
+            if record.cursor == thread {
+                record.cursor = self.held.store.see(thread)?.links.next;
+            }
             remove(&mut self.held.store, &mut record.queue, thread)?;
             if record.queue.head.is_none() {
                 record.waiting = 0;
@@ -111,10 +201,13 @@ impl<M: Machine> Visit<'_, M> {
     /// Gives a sender's message to a receiver; neither stands in a queue. The sender goes on, or waits for its answer.
     fn deliver(&mut self, sender: Ref<Thread>, receiver: Ref<Thread>) -> Outcome {
         let reply = self.free_reply(receiver)?;
-        let (label, words, slots) = self.message_of(sender)?;
+        let (label, words) = self.message_of(sender)?;
         let from = self.held.store.get(sender)?;
         let (sending, badge) = (from.sending, from.badge);
-        let mut status = self.pass(sender, slots.pass(), receiver)?;
+        if sending != SEND && reply.is_some() {
+            self.lend(sender, receiver)?;
+        }
+        let mut status = self.pass(sender, receiver)?;
         if sending != SEND && reply.is_some() {
             status |= Status::ANSWERABLE;
         }
@@ -144,15 +237,19 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     /// What a thread that waits to send has to say: its message, or how it faulted.
-    fn message_of(&mut self, sender: Ref<Thread>) -> Outcome<(u64, [u64; 8], Slots)> {
-        let from = self.held.store.get(sender)?;
+    fn message_of(&self, sender: Ref<Thread>) -> Outcome<(u64, [u64; 8])> {
+        let from = self.held.store.see(sender)?;
         let registers = &from.registers;
         if from.sending != FAULT {
-            return Ok((registers.label, registers.words, Slots(registers.slots)));
+            return Ok((registers.label, registers.words));
         }
         let [kind, address, cause] = from.fault;
+        if kind == fault::SYSTEM_CALL_LABEL {
+            let [number, a, b, c, d, e, f] = self.machine.foreign_call(registers);
+            return Ok((kind, [number, a, b, c, d, e, f, registers.pc]));
+        }
         let frame_pointer = self.machine.frame_pointer(registers);
-        Ok((fault::LABEL, [kind, registers.pc, address, cause, registers.sp, frame_pointer, 0, 0], Slots::NONE))
+        Ok((fault::LABEL, [kind, registers.pc, address, cause, registers.sp, frame_pointer, 0, 0]))
     }
 
     /// The Reply object that a receiver named, if it is free.
@@ -164,26 +261,32 @@ impl<M: Machine> Visit<'_, M> {
             return Ok(None);
         }
         let reply = Ref::<Reply>::at(slot.object);
-        Ok(if self.held.store.get(reply)?.caller.is_none() { Some(reply) } else { None })
+        Ok(if self.held.store.see(reply)?.caller.is_none() { Some(reply) } else { None })
+    }
+
+    /// From where to where a capability goes with a message, if the sender passes one and the receiver has room.
+    fn passage(&mut self, sender: Ref<Thread>, receiver: Ref<Thread>) -> Outcome<Option<(SlotRef, SlotRef)>> {
+        let from = &self.held.store.see(sender)?;
+        let index = Slots(from.registers.slots).pass();
+        if index == 0 || from.sending == FAULT {
+            return Ok(None);
+        }
+        let into = Slots(self.held.store.see(receiver)?.registers.slots).receive();
+        let (Ok(from), Ok(to)) =
+            (self.slot_of_thread(sender, index.into()), self.slot_of_thread(receiver, into.into()))
+        else {
+            return Ok(None);
+        };
+        let possible = !self.slot(from)?.is_empty() && self.slot(to)?.is_empty();
+        Ok(possible.then_some((from, to)))
     }
 
     /// Passes a capability along: a copy, or the capability itself if it can't be copied. Answers the status bit. A
     /// receiver with no empty receive slot gets the message without it, and so does everybody if it can go nowhere: if
     /// it is to a table that ends, or at the greatest depth.
-    fn pass(&mut self, sender: Ref<Thread>, index: u32, receiver: Ref<Thread>) -> Outcome<u64> {
-        if index == 0 {
-            return Ok(0);
-        }
-        let into = Slots(self.held.store.get(receiver)?.registers.slots).receive();
-        let (Ok(from), Ok(to)) =
-            (self.slot_of_thread(sender, index.into()), self.slot_of_thread(receiver, into.into()))
-        else {
-            return Ok(0);
-        };
+    fn pass(&mut self, sender: Ref<Thread>, receiver: Ref<Thread>) -> Outcome<u64> {
+        let Some((from, to)) = self.passage(sender, receiver)? else { return Ok(0) };
         let source = self.slot(from)?;
-        if source.is_empty() || !self.slot(to)?.is_empty() {
-            return Ok(0);
-        }
         match self.copy_of(&source, Rights::ALL) {
             Ok(copy) => self.derive(from, to, copy)?,
             Err(Error::NotCopyable) => self.move_slot(from, to)?,
@@ -212,12 +315,11 @@ impl<M: Machine> Visit<'_, M> {
         if reply == 0 && !answers {
             return Ok(SlotRef::NONE);
         }
-        let at = self.slot_of_thread(thread, reply)?;
-        let slot = self.slot(at)?;
+        let (at, slot) = self.find(thread, reply)?;
         if slot.kind() != Kind::Reply {
             return Err(if slot.is_empty() { Error::EmptySlot } else { Error::WrongKind }.into());
         }
-        if !answers && !self.held.store.get(Ref::<Reply>::at(slot.object))?.caller.is_none() {
+        if !answers && !self.held.store.see(Ref::<Reply>::at(slot.object))?.caller.is_none() {
             return Err(Error::Busy.into());
         }
         Ok(at)
@@ -225,16 +327,25 @@ impl<M: Machine> Visit<'_, M> {
 
     /// The running thread receives on an endpoint or a notification.
     pub(crate) fn receive_from(&mut self, thread: Ref<Thread>, target: &Slot, deadline: u64, reply: u64) -> Outcome {
-        self.check_receive(thread, target, reply, false)?;
+        let reply_at = self.check_receive(thread, target, reply, false)?;
+        self.need_receive(thread, target)?;
+        // What threads meet at is at home where they wait for it.
+        let me = self.me;
+        self.held.store.settle(target.object, me)?;
+        if !reply_at.is_none() {
+            let reply = self.slot(reply_at)?;
+            self.held.store.settle(reply.object, me)?;
+        }
         self.held.store.get(thread)?.deadline = deadline;
         if target.kind() == Kind::Notification {
             return self.wait_for_signal(thread, Ref::at(target.object), deadline);
         }
-        if self.take_bound_signal(thread)? {
+        // A signal brings no time to a passive thread.
+        if !self.held.store.see(thread)?.context.is_none() && self.take_bound_signal(thread)? {
             return Ok(());
         }
         let endpoint = Ref::<Endpoint>::at(target.object);
-        let record = *self.held.store.get(endpoint)?;
+        let record = *self.held.store.see(endpoint)?;
         if record.waiting == SENDERS
             && let Some(sender) = record.queue.head.some()
         {
@@ -251,19 +362,27 @@ impl<M: Machine> Visit<'_, M> {
     /// The message in a thread's registers answers the caller of a Reply, if there is still one.
     pub(crate) fn reply(&mut self, thread: Ref<Thread>, at: SlotRef) -> Outcome {
         let reply = Ref::<Reply>::at(self.slot(at)?.object);
-        let Some(caller) = self.held.store.get(reply)?.caller.some() else { return Ok(()) };
-        let registers = &self.held.store.get(thread)?.registers;
-        let (label, words, slots) = (registers.label, registers.words, Slots(registers.slots));
+        let Some(caller) = self.held.store.see(reply)?.caller.some() else { return Ok(()) };
+        self.need(caller)?;
+        let registers = &self.held.store.see(thread)?.registers;
+        let (label, words) = (registers.label, registers.words);
         let faulted = self.state_of(caller)? == ThreadState::Faulted;
+        if !faulted {
+            self.need_pass(thread, caller)?;
+        }
         self.leave_wait(caller)?;
         if faulted {
             if label == 0 {
+                let record = self.held.store.get(caller)?;
+                if record.fault[0] == fault::SYSTEM_CALL_LABEL {
+                    self.machine.set_foreign_result(&mut record.registers, words[0]);
+                }
                 return self.make_ready(caller);
             }
             self.held.store.get(caller)?.state = ThreadState::Stopped as u8;
             return Ok(());
         }
-        let status = self.pass(thread, slots.pass(), caller)?;
+        let status = self.pass(thread, caller)?;
         self.finish(caller, Status(status), label, 0, words)?;
         self.make_ready(caller)
     }
@@ -289,7 +408,7 @@ impl<M: Machine> Visit<'_, M> {
     /// An endpoint ends: who waits on it is told, a few at a time.
     pub(crate) fn end_endpoint(&mut self, address: u64) -> Outcome<Progress> {
         for _ in 0..WAKE_STEPS {
-            let record = *self.held.store.get(Ref::<Endpoint>::at(address))?;
+            let record = *self.held.store.see(Ref::<Endpoint>::at(address))?;
             let Some(thread) = record.queue.head.some() else { return Ok(Progress::Done) };
             let error = if record.waiting == SENDERS { Error::PeerDied } else { Error::Cancelled };
             self.wake_with(thread, error)?;
@@ -300,7 +419,7 @@ impl<M: Machine> Visit<'_, M> {
     /// A notification ends: who waits on it is told, a few at a time.
     pub(crate) fn end_notification(&mut self, address: u64) -> Outcome<Progress> {
         for _ in 0..WAKE_STEPS {
-            let head = self.held.store.get(Ref::<Notification>::at(address))?.queue.head;
+            let head = self.held.store.see(Ref::<Notification>::at(address))?.queue.head;
             let Some(thread) = head.some() else { return Ok(Progress::Done) };
             self.wake_with(thread, Error::Cancelled)?;
         }
@@ -309,13 +428,37 @@ impl<M: Machine> Visit<'_, M> {
 
     /// A Reply ends: its caller gets no answer.
     pub(crate) fn end_reply(&mut self, address: u64) -> Outcome<Progress> {
-        if let Some(caller) = self.held.store.get(Ref::<Reply>::at(address))?.caller.some() {
+        if let Some(caller) = self.held.store.see(Ref::<Reply>::at(address))?.caller.some() {
             self.wake_with(caller, Error::PeerDied)?;
         }
         Ok(Progress::Done)
     }
 
-    /// The running thread sends its fault to its handler.
+    /// Every wait to send with this badge is called off, a few at a time.
+    pub(crate) fn cancel_badge(&mut self, endpoint: Ref<Endpoint>, badge: u64) -> Outcome<Progress> {
+        let record = self.held.store.get(endpoint)?;
+        if record.cursor_badge != badge || record.waiting != SENDERS {
+            (record.cursor, record.cursor_badge) = (Ref::NONE, badge);
+        }
+        for _ in 0..WAKE_STEPS {
+            let Endpoint { queue, waiting, cursor, .. } = *self.held.store.see(endpoint)?;
+            let Some(thread) = cursor.some().or(queue.head.some()).filter(|_| waiting == SENDERS) else {
+                return Ok(Progress::Done);
+            };
+            let record = self.held.store.see(thread)?;
+            let (next, matches) = (record.links.next, record.badge == badge);
+            if matches {
+                self.wake_with(thread, Error::Cancelled)?;
+            }
+            self.held.store.get(endpoint)?.cursor = next;
+            if next.is_none() {
+                return Ok(Progress::Done);
+            }
+        }
+        Ok(Progress::Again)
+    }
+
+    /// A thread sends its fault to its handler.
     pub(crate) fn send_fault(&mut self, thread: Ref<Thread>, handler: &Slot) -> Outcome {
         let record = self.held.store.get(thread)?;
         record.sending = FAULT;

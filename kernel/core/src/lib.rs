@@ -1,7 +1,9 @@
 //! The kernel's decisions: capabilities, messages, scheduling, memory.
 //!
 //! The core is a function: a core (processor) comes in with an [`Event`], the state changes, and it leaves with a
-//! [`Next`]. No unsafe code, no allocation, no function pointers, no recursion; every loop has a constant bound, which
+//! [`Next`]. A visit begins with the lock of its own core. A transition asks for all that it will change (`need`, or the
+//! functions whose names begin so) before it changes the first: if a lock is missing, it begins anew with more. What ends
+//! an object takes all locks. No unsafe code, no allocation, no function pointers, no recursion; every loop has a constant bound, which
 //! [`bounds`] lists.
 //!
 //! | file | what it decides |
@@ -20,11 +22,13 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-use anos_machine::{CoreId, CoreSet, Event, Held, Machine, Next, Place, Reason, Shared, Stop};
+use anos_machine::store::Object;
+use anos_machine::{CoreId, CoreSet, Event, Held, Machine, Next, Place, Reason, Ref, Shared, Stop};
 
 pub mod boot;
 pub mod bounds;
 mod call;
+mod context;
 mod deadline;
 mod family;
 mod fault;
@@ -72,21 +76,55 @@ pub(crate) struct Visit<'a, M> {
 /// A core enters the kernel, and learns what to do next. The thread that ran on it, if any, has its registers in its
 /// record by now.
 pub fn enter<M: Machine>(kernel: &Kernel, machine: &mut M, event: Event) -> Next {
-    let me = machine.core();
-    kernel.presence.set(me, if event == Event::SystemCall { Place::KernelWithCall } else { Place::Kernel });
-    let mut cores = every_core(machine);
+    let mut entry = Entry::new(kernel, machine, event);
     loop {
-        let held = kernel.hold(cores, || wait(kernel, machine, me));
-        kernel.presence.set(me, Place::Kernel);
+        if let Some(next) = entry.attempt(kernel, machine) {
+            return next;
+        }
+    }
+}
+
+/// A core's way through the kernel: attempts, each with the locks of more cores, until one has all that it needs.
+#[derive(Debug)]
+pub struct Entry {
+    /// What is still to be done, apart from leaving.
+    event: Option<Event>,
+    cores: CoreSet,
+}
+
+impl Entry {
+    /// A core comes in, and has no lock yet.
+    pub fn new<M: Machine>(kernel: &Kernel, machine: &M, event: Event) -> Entry {
+        let place = if event == Event::SystemCall { Place::KernelWithCall } else { Place::Kernel };
+        kernel.presence.set(machine.core(), place);
+        Entry { event: Some(event), cores: CoreSet::NONE }
+    }
+
+    /// Whether the event has not been dealt with yet.
+    pub fn is_pending(&self) -> bool {
+        self.event.is_some()
+    }
+
+    /// Tries with the locks known to be needed. `None`: it took more, and nothing has happened; the next attempt knows
+    /// which. (Of an event that stands for many steps, some may have been done: they are then behind it.)
+    pub fn attempt<M: Machine>(&mut self, kernel: &Kernel, machine: &mut M) -> Option<Next> {
+        let me = machine.core();
+        let held = kernel.hold(me, self.cores, || wait(kernel, machine, me));
         let mut visit = Visit { held, machine, kernel, me };
-        match visit.handle(event) {
-            Ok(next) => return next,
+        match visit.handle(&mut self.event) {
+            Ok(next) => return Some(next),
             Err(stop) => match stop.reason() {
-                Reason::Elsewhere(core) => cores.insert(core),
+                Reason::Elsewhere(core) => self.cores.insert(core),
+                Reason::Everywhere => self.cores = every_core(visit.machine),
                 // Only a damaged queue of this very core leads here: rest rather than run something wrong.
-                Reason::Refused(_) => return visit.give_up(),
+                Reason::Refused(_) => return Some(visit.give_up()),
             },
         }
+        if self.event.is_none() {
+            // It has been looked at, and must not be made again.
+            kernel.presence.set(me, Place::Kernel);
+        }
+        None
     }
 }
 
@@ -99,26 +137,58 @@ fn wait<M: Machine>(kernel: &Kernel, machine: &mut M, me: CoreId) {
     machine.relax();
 }
 
-/// The first set of locks to try: for now, all of them.
+/// All cores that run.
 fn every_core<M: Machine>(machine: &M) -> CoreSet {
     let cores = machine.cores();
     CoreId::new(cores).map_or(CoreSet::ALL, |end| CoreSet((1 << end.index()) - 1))
 }
 
 impl<M: Machine> Visit<'_, M> {
-    fn handle(&mut self, event: Event) -> Outcome<Next> {
-        match event {
-            Event::SystemCall => self.system_call()?,
-            Event::Fault(fault) => self.fault(fault)?,
-            Event::Interrupt(line) => self.interrupt(line)?,
-            Event::Timer => self.timer()?,
-            Event::Kick | Event::Start => {}
+    /// Does what is to be done, and decides who runs. Either may need more locks; what is done is done once.
+    fn handle(&mut self, event: &mut Option<Event>) -> Outcome<Next> {
+        let (locks, waits) = self.held.effort();
+        if let Some(what) = *event {
+            match what {
+                Event::SystemCall => self.system_call()?,
+                Event::Fault(fault) => self.fault(fault)?,
+                Event::Interrupt(line) => self.interrupt(line)?,
+                Event::Timer => self.timer()?,
+                Event::Kick | Event::Start => {}
+            }
+            *event = None;
+            let counters = &mut self.mine()?.counters;
+            let counter = match what {
+                Event::SystemCall => Some(&mut counters.calls),
+                Event::Fault(_) => Some(&mut counters.faults),
+                Event::Interrupt(_) | Event::Timer => Some(&mut counters.interrupts),
+                Event::Kick | Event::Start => None,
+            };
+            if let Some(counter) = counter {
+                *counter += 1;
+            }
         }
-        self.leave()
+        let next = self.leave()?;
+        let counters = &mut self.mine()?.counters;
+        counters.locks += locks;
+        counters.waits += waits;
+        Ok(next)
     }
 
     /// This core's state.
     pub fn mine(&mut self) -> Outcome<&mut CoreState> {
         self.held.core(self.me)
+    }
+
+    /// Goes on only with the locks of all cores: something is about to end, or to be set up, that any core may use.
+    pub fn need_all(&self) -> Outcome {
+        if every_core(self.machine).is_within(self.held.cores()) { Ok(()) } else { Err(Stop::EVERYWHERE) }
+    }
+
+    /// Goes on only if this object can be changed, with the locks that are held.
+    pub fn need<T: Object>(&self, object: Ref<T>) -> Outcome {
+        match object.some() {
+            Some(object) => self.held.store.own(object.address()).map(|_| ()),
+            None => Ok(()),
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! space's root table and its id, which is never used twice, so a memory of a space that has ended is harmless.
 
 use anos_abi::{Error, Kind, PAGE_SIZE, Rights};
-use anos_machine::{AddressSpace, CoreId, CoreSet, Entry, Machine, Mapping, Place, Ref, Slot, SlotRef};
+use anos_machine::{AddressSpace, CoreId, CoreSet, Entry, Machine, Mapping, Place, Reason, Ref, Slot, SlotRef};
 
 use crate::bounds::MAX_LEVELS;
 use crate::call::{Answer, Request};
@@ -42,15 +42,24 @@ fn shape(frame: &Slot, address: u64) -> Result<(u8, usize), Error> {
     Ok((1, usize::from(low) | usize::from(high) << 8))
 }
 
+/// What lies at a place that was mapped once. A table on the way may be gone, or replaced: then so is the mapping.
+fn still<T>(found: Outcome<T>) -> Outcome<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(stop) => match stop.reason() {
+            Reason::Refused(_) => Ok(None),
+            Reason::Elsewhere(_) | Reason::Everywhere => Err(stop),
+        },
+    }
+}
+
 impl<M: Machine> Visit<'_, M> {
     /// Gives a fresh (clear) root table the kernel's half and an id.
     pub(crate) fn init_space(&mut self, root: u64) -> Outcome {
         let global = self.held.global()?;
         global.last_space += 1;
         let id = global.last_space;
-        let record = self.held.store.record(root)?;
-        record.set_space(id);
-        record.set_loaded(0);
+        self.held.store.own(root)?.set_space(id);
         self.machine.fill_root(self.held.store.get(Ref::<AddressSpace>::at(root))?);
         Ok(())
     }
@@ -61,12 +70,12 @@ impl<M: Machine> Visit<'_, M> {
         if self.mine()?.loaded == root {
             self.load(0)?;
         }
-        let record = self.held.store.record(root)?;
-        if record.loaded() != 0 {
+        let record = self.held.store.own(root)?;
+        if record.loaded() != CoreSet::NONE {
             return Ok(Progress::Again);
         }
-        record.set_kind(Kind::Empty);
         record.set_space(0);
+        self.held.store.set_kind(root, Kind::Empty)?;
         Ok(Progress::Done)
     }
 
@@ -79,7 +88,8 @@ impl<M: Machine> Visit<'_, M> {
         let mut table = Ref::<AddressSpace>::at(root);
         let mut at = self.machine.levels().min(MAX_LEVELS);
         while at > level {
-            let entry = self.held.store.get(table)?.get(index_at(address, at)).copied().unwrap_or(0);
+            self.held.store.join(table.address())?;
+            let entry = self.held.store.see(table)?.get(index_at(address, at)).copied().unwrap_or(0);
             table = match self.machine.entry(entry, at) {
                 Entry::Table(next) => Ref::at(next),
                 Entry::Empty => return Err(Error::MissingTable.into()),
@@ -99,7 +109,8 @@ impl<M: Machine> Visit<'_, M> {
 
     /// Makes the cores on which a space is loaded forget its old translations. When this returns, they have.
     fn shoot(&mut self, root: u64) -> Outcome {
-        let mut cores = CoreSet(self.held.store.record(root)?.loaded());
+        // Whoever may load it at this moment would miss this: none may, with all its homes' locks held.
+        let mut cores = self.held.store.own(root)?.loaded();
         while let Some(core) = cores.pop() {
             if core == self.me {
                 self.machine.flush();
@@ -129,6 +140,12 @@ impl<M: Machine> Visit<'_, M> {
         Ok(request.passed_kind(self, Kind::AddressSpace, Rights::WRITE)?.1.object)
     }
 
+    /// Something is about to be mapped: the capability will say where, and other cores may have to forget.
+    fn need_mapping(&self, at: SlotRef, root: u64) -> Outcome {
+        self.need(at)?;
+        if M::CACHES_INVALID { self.held.store.own(root).map(|_| ()) } else { Ok(()) }
+    }
+
     pub(crate) fn frame_info(&mut self, request: &Request) -> Answer {
         let frame = &request.target;
         let mapped = if frame.space == 0 { 0 } else { frame.badge };
@@ -140,6 +157,7 @@ impl<M: Machine> Visit<'_, M> {
         let [address, rights, uncached, ..] = request.words;
         let rights = rights_of(rights)?;
         let root = self.passed_space(request)?;
+        self.need_mapping(request.at, root)?;
         if frame.space != 0 {
             return Err(Error::AlreadyMapped.into());
         }
@@ -199,10 +217,11 @@ impl<M: Machine> Visit<'_, M> {
     /// Takes a Frame's mapping away, if it is still there.
     pub(crate) fn unmap_frame(&mut self, at: SlotRef) -> Outcome {
         let frame = self.slot(at)?;
+        self.need(at)?;
         if self.is_alive(&frame)? {
+            self.held.store.own(frame.root)?;
             let (level, count) = shape(&frame, frame.badge)?;
-            // A table on the way may be gone, or replaced: then so is the mapping.
-            if let Ok(table) = self.walk(frame.root, frame.badge, level) {
+            if let Some(table) = still(self.walk(frame.root, frame.badge, level))? {
                 let position = Position { table, index: index_at(frame.badge, level), count, level };
                 self.clear_leaves(position, frame.object)?;
                 self.shoot(frame.root)?;
@@ -230,6 +249,7 @@ impl<M: Machine> Visit<'_, M> {
         let table = request.target;
         let [address, level, ..] = request.words;
         let root = self.passed_space(request)?;
+        self.need_mapping(request.at, root)?;
         if table.space != 0 {
             return Err(Error::AlreadyMapped.into());
         }
@@ -271,9 +291,12 @@ impl<M: Machine> Visit<'_, M> {
     /// nowhere, wherever the table goes next.
     pub(crate) fn unmap_table(&mut self, at: SlotRef) -> Outcome {
         let slot = self.slot(at)?;
+        self.need(at)?;
+        self.need(Ref::<AddressSpace>::at(slot.object))?;
         if self.is_alive(&slot)? {
+            self.held.store.own(slot.root)?;
             let level = u8::try_from(slot.extent).map_err(|_| Error::InvalidArgument)?;
-            if let Ok(position) = self.table_position(slot.root, slot.badge, level) {
+            if let Some(position) = still(self.table_position(slot.root, slot.badge, level))? {
                 let entry = self.entries(position)?.first().copied().unwrap_or(0);
                 if self.machine.entry(entry, position.level) == Entry::Table(slot.object) {
                     self.entries(position)?.fill(0);

@@ -12,28 +12,35 @@ use crate::{Outcome, Visit};
 impl<M: Machine> Visit<'_, M> {
     /// Signals these bits: a thread that waits gets them, else they stay. No bits are no signal, whoever waits.
     pub(crate) fn signal(&mut self, at: Ref<Notification>, bits: u64) -> Outcome {
-        let record = self.held.store.get(at)?;
-        record.bits |= bits;
-        let (bits, waiter, bound) = (record.bits, record.queue.head, record.bound);
-        if bits == 0 {
-            return Ok(());
-        }
-        if let Some(thread) = waiter.some() {
-            return self.hand_over(at, thread, bits);
-        }
-        if let Some(thread) = bound.some() {
-            let record = self.held.store.get(thread)?;
-            let (receives, on) = (record.state == ThreadState::Receiving as u8, record.waits_on);
-            if receives && self.held.store.record(on)?.kind() == Kind::Endpoint as u8 {
-                return self.hand_over(at, thread, bits);
+        self.need(at)?;
+        let record = self.held.store.see(at)?;
+        let bits = record.bits | bits;
+        let taker = self.taker(record.queue.head, record.bound)?;
+        match taker.some() {
+            Some(thread) if bits != 0 => self.hand_over(at, thread, bits),
+            _ => {
+                self.held.store.get(at)?.bits = bits;
+                Ok(())
             }
         }
-        Ok(())
+    }
+
+    /// Who takes a signal: the first of those who wait for it, or the bound thread, if that receives on an endpoint.
+    fn taker(&self, waiter: Ref<Thread>, bound: Ref<Thread>) -> Outcome<Ref<Thread>> {
+        if !waiter.is_none() || bound.is_none() {
+            return Ok(waiter);
+        }
+        let Thread { state, waits_on, context, .. } = *self.held.store.see(bound)?;
+        // A signal brings no time to a passive thread: it stays until that runs on somebody's.
+        let receives = state == ThreadState::Receiving as u8
+            && !context.is_none()
+            && self.held.store.record(waits_on)?.kind() == Kind::Endpoint as u8;
+        Ok(if receives { bound } else { Ref::NONE })
     }
 
     fn hand_over(&mut self, at: Ref<Notification>, thread: Ref<Thread>, bits: u64) -> Outcome {
-        self.held.store.get(at)?.bits = 0;
         self.leave_wait(thread)?;
+        self.held.store.get(at)?.bits = 0;
         self.finish(thread, Status(Status::SIGNAL), 0, bits, [0; 8])?;
         self.make_ready(thread)
     }

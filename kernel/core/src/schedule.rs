@@ -7,7 +7,7 @@
 use anos_abi::object::ThreadState;
 use anos_machine::{CoreId, Links, Machine, Next, Place, Queue, Ref, Stop, Store, Thread};
 
-use crate::bounds::TURN_NS;
+use crate::bounds::{TIME_STEPS, TURN_NS};
 use crate::thread::Part;
 use crate::{CoreState, Outcome, Visit};
 
@@ -99,7 +99,7 @@ impl<M: Machine> Visit<'_, M> {
         })
     }
 
-    fn dequeue(&mut self, thread: Ref<Thread>) -> Outcome {
+    pub(crate) fn dequeue(&mut self, thread: Ref<Thread>) -> Outcome {
         let core = self.core_of(thread)?;
         let record = self.held.store.get(thread)?;
         record.queued = 0;
@@ -114,9 +114,9 @@ impl<M: Machine> Visit<'_, M> {
         let record = self.held.store.get(thread)?;
         record.state = ThreadState::Ready as u8;
         record.waits_on = 0;
-        let priority = record.priority;
+        let (priority, queued) = (record.priority, record.queued != 0);
         let core = self.core_of(thread)?;
-        if self.held.core(core)?.current == thread {
+        if queued || self.held.core(core)?.current == thread {
             return Ok(());
         }
         self.enqueue(thread, false)?;
@@ -189,26 +189,28 @@ impl<M: Machine> Visit<'_, M> {
         Ok(())
     }
 
-    /// Moves a thread to a core.
-    pub(crate) fn set_core(&mut self, thread: Ref<Thread>, core: CoreId) -> Outcome {
+    /// Puts a thread on a core: it moves there, if it was on another; if it is ready, it queues up anew.
+    pub(crate) fn place(&mut self, thread: Ref<Thread>, core: CoreId) -> Outcome {
         let record = self.held.store.get(thread)?;
         let (state, timed) = (ThreadState::from_number(record.state.into()), record.bucket != 0);
-        if record.core == core.number() {
-            return Ok(());
-        }
         if timed {
             self.cancel_deadline(thread)?;
         }
-        let cut = state == ThreadState::Ready && self.take_off(thread)?;
+        let ready = state == ThreadState::Ready;
+        let cut = ready && self.take_off(thread)?;
         self.held.store.get(thread)?.core = core.number();
+        self.held.store.settle(thread.address(), core)?;
+        if cut {
+            self.put_off_call(thread)?;
+        }
+        if ready {
+            return self.make_ready(thread);
+        }
         if timed {
             self.start_deadline(thread)?;
             self.nudge(core, u8::MAX)?;
         }
-        if cut {
-            self.put_off_call(thread)?;
-        }
-        if state == ThreadState::Ready { self.make_ready(thread) } else { Ok(()) }
+        Ok(())
     }
 
     /// A thread was about to make a system call that nobody has looked at yet: it makes it again when it goes on, wherever
@@ -228,8 +230,9 @@ impl<M: Machine> Visit<'_, M> {
     /// The timer has come.
     pub(crate) fn timer(&mut self) -> Outcome {
         let now = self.machine.now();
+        let me = self.me;
+        self.charge(me)?;
         let core = self.mine()?;
-        core.counters.interrupts += 1;
         core.timer = u64::MAX;
         if now >= core.turn_end {
             core.turn_over = true;
@@ -237,42 +240,27 @@ impl<M: Machine> Visit<'_, M> {
         self.expire_deadlines(now)
     }
 
-    /// Adds the time since the last look to the thread that runs on a core, or to idleness.
-    pub(crate) fn charge(&mut self, core: CoreId) -> Outcome {
-        let now = self.machine.now();
-        let state = self.held.core(core)?;
-        let spent = now.saturating_sub(state.since);
-        state.since = now;
-        match state.current.some() {
-            Some(thread) => {
-                let record = self.held.store.get(thread)?;
-                record.cpu_time = record.cpu_time.saturating_add(spent);
-            }
-            None => state.idle_time = state.idle_time.saturating_add(spent),
-        }
-        Ok(())
-    }
-
-    /// Decides what this core does next, and sets its timer.
+    /// Decides what this core does next, and sets its timer. May need more locks halfway; then it can begin anew.
     pub(crate) fn leave(&mut self) -> Outcome<Next> {
         let me = self.me;
         let core = self.mine()?;
-        let (current, best, over) = (core.current, core.best(), core.turn_over);
-        core.turn_over = false;
-        let running = match current.some() {
-            Some(thread) => {
-                let record = self.held.store.get(thread)?;
-                let here = record.core == me.number() && record.state == ThreadState::Ready as u8;
-                if here { Some((thread, record.priority)) } else { None }
-            }
-            None => None,
-        };
+        let (current, over) = (core.current, core.turn_over);
+        let mut running = self.runs_on(current)?;
+        if let Some((thread, _)) = running
+            && !self.has_time(thread)?
+        {
+            self.charge(me)?;
+            self.out_of_time(thread)?;
+            running = None;
+        }
+        let best = self.mine()?.best();
         let stays =
             running.filter(|(_, priority)| best.is_none_or(|best| *priority > best || *priority == best && !over));
         let next = match stays {
             Some((thread, _)) => thread,
-            None => self.switch(current, running.map(|(thread, _)| thread), best, over)?,
+            None => self.switch(running.map(|(thread, _)| thread), over)?,
         };
+        self.mine()?.turn_over = false;
         self.set_timer()?;
         match next.some() {
             Some(thread) => self.run(thread),
@@ -280,14 +268,16 @@ impl<M: Machine> Visit<'_, M> {
         }
     }
 
-    /// Puts the running thread back into its queue, if it is still one to run here, and takes the next.
-    fn switch(
-        &mut self,
-        current: Ref<Thread>,
-        running: Option<Ref<Thread>>,
-        best: Option<u8>,
-        over: bool,
-    ) -> Outcome<Ref<Thread>> {
+    /// The thread that ran on this core, and its priority, if it is one to run here still.
+    fn runs_on(&mut self, current: Ref<Thread>) -> Outcome<Option<(Ref<Thread>, u8)>> {
+        let Some(thread) = current.some() else { return Ok(None) };
+        let record = self.held.store.see(thread)?;
+        let here = record.core == self.me.number() && record.state == ThreadState::Ready as u8;
+        Ok(here.then_some((thread, record.priority)))
+    }
+
+    /// Puts the running thread back into its queue, if it is still one to run here, and takes the next that has time.
+    fn switch(&mut self, running: Option<Ref<Thread>>, over: bool) -> Outcome<Ref<Thread>> {
         let me = self.me;
         self.charge(me)?;
         if let Some(thread) = running {
@@ -298,39 +288,42 @@ impl<M: Machine> Visit<'_, M> {
             self.held.store.get(thread)?.turn_left = left;
             self.enqueue(thread, left != 0)?;
         }
-        self.mine()?.current = Ref::NONE;
-        let next = match best {
-            Some(priority) => self.mine()?.ready.get(usize::from(priority)).map_or(Ref::NONE, |queue| queue.head),
-            None => Ref::NONE,
-        };
-        if let Some(thread) = next.some() {
+        let previous = core::mem::take(&mut self.mine()?.current);
+        for _ in 0..TIME_STEPS {
+            let core = self.mine()?;
+            let Some(priority) = core.best() else { return Ok(Ref::NONE) };
+            let Some(thread) = core.ready.get(usize::from(priority)).and_then(|queue| queue.head.some()) else {
+                return Err(Stop::STALE);
+            };
+            if !self.has_time(thread)? {
+                self.out_of_time(thread)?;
+                continue;
+            }
             self.dequeue(thread)?;
+            let left = core::mem::take(&mut self.held.store.get(thread)?.turn_left);
+            let core = self.mine()?;
+            core.current = thread;
+            core.turn_end = core.since.saturating_add(if left == 0 { TURN_NS } else { left });
+            if thread != previous {
+                core.counters.switches += 1;
+            }
+            return Ok(thread);
         }
-        let left = match next.some() {
-            Some(thread) => core::mem::take(&mut self.held.store.get(thread)?.turn_left),
-            None => 0,
-        };
-        let core = self.mine()?;
-        core.current = next;
-        core.turn_end = core.since.saturating_add(if left == 0 { TURN_NS } else { left });
-        if next != current {
-            core.counters.switches += 1;
-        }
-        Ok(next)
+        Ok(Ref::NONE)
     }
 
     fn set_timer(&mut self) -> Outcome {
         let deadline = self.first_deadline()?;
+        let budget = self.budget_end()?;
         let core = self.mine()?;
-        let turn = match core.current.some() {
-            Some(thread) => {
-                let priority = self.held.store.get(thread)?.priority;
-                let core = self.mine()?;
-                if core.best() == Some(priority) { core.turn_end } else { u64::MAX }
-            }
-            None => u64::MAX,
+        let (current, best, turn_end) = (core.current, core.best(), core.turn_end);
+        let turn = match current.some() {
+            Some(thread) if Some(self.held.store.see(thread)?.priority) == best => turn_end,
+            // More threads were without time than one visit puts aside: at once again.
+            None if best.is_some() => 0,
+            _ => u64::MAX,
         };
-        let timer = deadline.min(turn);
+        let timer = deadline.min(turn).min(budget);
         let core = self.mine()?;
         if core.timer != timer {
             core.timer = timer;
@@ -348,6 +341,7 @@ impl<M: Machine> Visit<'_, M> {
 
     fn idle(&mut self) -> Outcome<Next> {
         self.load(0)?;
+        self.kernel.presence.set(self.me, Place::Kernel);
         Ok(Next::Idle)
     }
 
@@ -369,14 +363,15 @@ impl<M: Machine> Visit<'_, M> {
         if old == root {
             return Ok(());
         }
-        core.loaded = root;
+        if root != 0 {
+            self.held.store.join(root)?;
+        }
+        self.mine()?.loaded = root;
         if old != 0 {
-            let record = self.held.store.record(old)?;
-            record.set_loaded(record.loaded() & !me.bit());
+            self.held.store.record(old)?.remove_loaded(me);
         }
         if root != 0 {
-            let record = self.held.store.record(root)?;
-            record.set_loaded(record.loaded() | me.bit());
+            self.held.store.record(root)?.add_loaded(me);
         }
         self.machine.load_root(root, 0, true);
         Ok(())

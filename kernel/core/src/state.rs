@@ -48,6 +48,10 @@ pub struct Counters {
     pub kicks: u64,
     /// TLB shootdowns asked of other cores.
     pub shootdowns: u64,
+    /// Locks taken, by visits that went through.
+    pub locks: u64,
+    /// How many of them had to be waited for.
+    pub waits: u64,
 }
 
 /// Deadlines of one core, in buckets: see `deadline.rs`.
@@ -78,7 +82,16 @@ impl Fresh for CoreState {
         // space in the image.
         timer: 0,
         idle_time: 0,
-        counters: Counters { calls: 0, interrupts: 0, faults: 0, switches: 0, kicks: 0, shootdowns: 0 },
+        counters: Counters {
+            calls: 0,
+            interrupts: 0,
+            faults: 0,
+            switches: 0,
+            kicks: 0,
+            shootdowns: 0,
+            locks: 0,
+            waits: 0,
+        },
     };
 }
 
@@ -95,10 +108,6 @@ pub struct Global {
     pub interrupts_taken: [u64; MAX_INTERRUPTS / 64],
     /// One bit for each level-triggered line.
     pub interrupts_level: [u64; MAX_INTERRUPTS / 64],
-    /// Pages of main memory.
-    pub memory_pages: u64,
-    /// Pages of it that the kernel keeps for itself.
-    pub kernel_pages: u64,
 }
 
 impl Fresh for Global {
@@ -108,7 +117,5 @@ impl Fresh for Global {
         interrupt_table: 0,
         interrupts_taken: [0; MAX_INTERRUPTS / 64],
         interrupts_level: [0; MAX_INTERRUPTS / 64],
-        memory_pages: 0,
-        kernel_pages: 0,
     };
 }

@@ -1,7 +1,7 @@
 //! Methods of a CapTable: copy, mint, move, delete, revoke, look.
 
 use anos_abi::{Error, Kind, Rights};
-use anos_machine::{Machine, Slot, SlotRef, Thread};
+use anos_machine::{Machine, Ref, Slot, SlotRef, Thread};
 
 use crate::call::{Answer, Request};
 use crate::family::{ends, table_slot};
@@ -24,6 +24,14 @@ impl<M: Machine> Visit<'_, M> {
             return Err(Error::InvalidSlot.into());
         }
         self.slot_of(&table, index)
+    }
+
+    /// The slot with this number of the running thread's table, and what lies in it. The table is at home on this core from
+    /// now on, so that looking needs no other lock.
+    pub fn find(&mut self, thread: anos_machine::Ref<Thread>, index: u64) -> Outcome<(SlotRef, Slot)> {
+        let at = self.slot_of_thread(thread, index)?;
+        self.held.store.join(at.address())?;
+        Ok((at, self.slot(at)?))
     }
 
     /// The empty slot with this number of a table that isn't ending.
@@ -70,6 +78,16 @@ impl<M: Machine> Visit<'_, M> {
     pub(crate) fn table_revoke(&mut self, request: &Request) -> Outcome<Answer> {
         let at = self.slot_of(&request.target, request.words[0])?;
         self.revoke(at)?.answer()
+    }
+
+    pub(crate) fn table_cancel(&mut self, request: &Request) -> Outcome<Answer> {
+        let at = self.slot_of(&request.target, request.words[0])?;
+        let slot = self.slot(at)?;
+        if slot.kind() != Kind::Endpoint {
+            return Err(if slot.is_empty() { Error::EmptySlot } else { Error::WrongKind }.into());
+        }
+        self.need_all()?;
+        self.cancel_badge(Ref::at(slot.object), slot.badge)?.answer()
     }
 
     pub(crate) fn table_look(&mut self, request: &Request) -> Outcome<Answer> {

@@ -1,6 +1,6 @@
 //! Methods of a Thread, and how a thread is stopped.
 
-use anos_abi::object::ThreadState;
+use anos_abi::object::{ThreadFlags, ThreadState};
 use anos_abi::syscall::FOREVER;
 use anos_abi::{Error, Kind, Rights, Status};
 use anos_machine::{CoreId, Machine, Ref, Registers, Slot, SlotRef, Thread};
@@ -19,11 +19,13 @@ pub(crate) enum Part {
     FaultEndpoint = 2,
     /// The notification bound to it.
     Bound = 3,
+    /// Its scheduling context.
+    Context = 4,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Part; 4] = [Part::Table, Part::Space, Part::FaultEndpoint, Part::Bound];
+    pub const ALL: [Part; 5] = [Part::Table, Part::Space, Part::FaultEndpoint, Part::Bound, Part::Context];
 
     /// Where this capability lies in a thread.
     pub fn of(self, thread: Ref<Thread>) -> SlotRef {
@@ -50,11 +52,17 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     /// Replaces one of a thread's capabilities by a copy of `source`, or by none.
-    fn set_part(&mut self, thread: Ref<Thread>, part: Part, source: Option<(SlotRef, Slot)>) -> Outcome<Progress> {
+    pub(crate) fn set_part(
+        &mut self,
+        thread: Ref<Thread>,
+        part: Part,
+        source: Option<(SlotRef, Slot)>,
+    ) -> Outcome<Progress> {
         let copy = match source {
             Some((from, slot)) => Some((from, self.copy_of(&slot, Rights::ALL)?)),
             None => None,
         };
+        self.need_all()?;
         let to = part.of(thread);
         if self.delete_in_thread(to)? == Progress::Again {
             return Ok(Progress::Again);
@@ -96,7 +104,7 @@ impl<M: Machine> Visit<'_, M> {
             _ => Some(request.passed_kind(self, Kind::Notification, Rights::READ)?),
         };
         if let Some((_, slot)) = source {
-            let bound = self.held.store.get(Ref::<anos_machine::Notification>::at(slot.object))?.bound;
+            let bound = self.held.store.see(Ref::<anos_machine::Notification>::at(slot.object))?.bound;
             if !bound.is_none() && bound != thread {
                 return Err(Error::Busy.into());
             }
@@ -127,15 +135,18 @@ impl<M: Machine> Visit<'_, M> {
         }
     }
 
-    /// A capability is about to go: if it binds a notification to a thread, the binding goes too.
+    /// A capability is about to go: if it binds a notification or a scheduling context to a thread, so does that.
     pub(crate) fn before_unlink(&mut self, at: SlotRef, slot: &Slot) -> Outcome {
-        if slot.kind() != Kind::Notification || self.held.store.record(at.address())?.kind() != Kind::Thread as u8 {
+        if self.held.store.record(at.address())?.kind() != Kind::Thread as u8 {
             return Ok(());
         }
         if !Part::Bound.owner(at).is_none() {
             self.held.store.get(Ref::<anos_machine::Notification>::at(slot.object))?.bound = Ref::NONE;
         }
-        Ok(())
+        match Part::Context.owner(at).some() {
+            Some(thread) => self.detach(thread),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn thread_set_priority(&mut self, request: &Request) -> Outcome<Answer> {
@@ -152,16 +163,9 @@ impl<M: Machine> Visit<'_, M> {
         Ok(Answer::OK)
     }
 
-    pub(crate) fn thread_set_core(&mut self, request: &Request) -> Outcome<Answer> {
-        let thread = self.thread(request);
-        let (_, control) = request.passed_kind(self, Kind::SchedControl, Rights::WRITE)?;
-        let core = CoreId::new(control.object).ok_or(Error::InvalidArgument)?;
-        self.set_core(thread, core)?;
-        Ok(Answer::OK)
-    }
-
     fn is_runnable(&mut self, thread: Ref<Thread>) -> Outcome<bool> {
-        Ok(!self.slot(Part::Table.of(thread))?.is_empty() && !self.slot(Part::Space.of(thread))?.is_empty())
+        let Thread { slots: [table, space, ..], context, .. } = self.held.store.see(thread)?;
+        Ok(!table.is_empty() && !space.is_empty() && !context.is_none())
     }
 
     pub(crate) fn thread_start(&mut self, request: &Request) -> Outcome<Answer> {
@@ -233,11 +237,77 @@ impl<M: Machine> Visit<'_, M> {
         Ok(())
     }
 
+    /// The register with this number, in the order of [`Registers`].
+    fn register(registers: &mut Registers, number: u64) -> Option<&mut u64> {
+        let number = usize::try_from(number).ok()?;
+        Some(match number {
+            0..=7 => registers.words.get_mut(number)?,
+            8 => &mut registers.operation,
+            9 => &mut registers.label,
+            10 => &mut registers.slots,
+            11 => &mut registers.reply,
+            12 => &mut registers.deadline,
+            13 => &mut registers.pc,
+            14 => &mut registers.sp,
+            15 => &mut registers.tp,
+            _ => registers.other.get_mut(number - 16)?,
+        })
+    }
+
+    pub(crate) fn thread_read_registers(&mut self, request: &Request) -> Outcome<Answer> {
+        let thread = self.thread(request);
+        if self.state_of(thread)? == ThreadState::Ready {
+            return Err(Error::Busy.into());
+        }
+        let [first, ..] = request.words;
+        let registers = &mut self.held.store.get(thread)?.registers;
+        let mut words = [0; 8];
+        for (number, word) in (first..=u64::MAX).zip(&mut words) {
+            *word = Self::register(registers, number).copied().unwrap_or(0);
+        }
+        Ok(Answer::words(words))
+    }
+
+    pub(crate) fn thread_write_registers(&mut self, request: &Request) -> Outcome<Answer> {
+        let thread = self.thread(request);
+        if !matches!(self.state_of(thread)?, ThreadState::Stopped | ThreadState::Faulted) {
+            return Err(Error::Busy.into());
+        }
+        let [first, count, values @ ..] = request.words;
+        let registers = &mut self.held.store.get(thread)?.registers;
+        let end = first.checked_add(count).ok_or(Error::InvalidArgument)?;
+        if !(1..=6).contains(&count) || end > size_of::<Registers>() as u64 / 8 {
+            return Err(Error::InvalidArgument.into());
+        }
+        for (number, value) in (first..end).zip(values) {
+            if let Some(register) = Self::register(registers, number) {
+                *register = value;
+            }
+        }
+        Ok(Answer::OK)
+    }
+
+    pub(crate) fn thread_set_flags(&mut self, request: &Request) -> Outcome<Answer> {
+        let thread = self.thread(request);
+        let [flags, ..] = request.words;
+        if flags & !ThreadFlags::ALL != 0 {
+            return Err(Error::InvalidArgument.into());
+        }
+        if self.state_of(thread)? != ThreadState::Stopped {
+            return Err(Error::Busy.into());
+        }
+        let record = self.held.store.get(thread)?;
+        record.foreign = u8::from(flags & ThreadFlags::FOREIGN != 0);
+        record.no_fpu = u8::from(flags & ThreadFlags::NO_FPU != 0);
+        Ok(Answer::OK)
+    }
+
     /// Stops a thread, whatever it does and wherever; a wait answers `Cancelled`. When this returns, no core runs it.
     pub(crate) fn stop(&mut self, thread: Ref<Thread>) -> Outcome {
         match self.state_of(thread)? {
             ThreadState::Stopped => return Ok(()),
             ThreadState::Ready => {
+                self.cancel_deadline(thread)?;
                 if self.take_off(thread)? {
                     self.put_off_call(thread)?;
                 }
@@ -255,8 +325,9 @@ impl<M: Machine> Visit<'_, M> {
         Ok(())
     }
 
-    /// A thread ends: no core remembers it. (It has been stopped.)
+    /// A thread ends: no core remembers it, and nobody's CPU time is left with it. (It has been stopped.)
     pub(crate) fn forget(&mut self, thread: Ref<Thread>) -> Outcome {
+        self.detach(thread)?;
         let core = self.held.store.get(thread)?.core;
         if let Some(core) = CoreId::new(core.into()) {
             let state = self.held.core(core)?;

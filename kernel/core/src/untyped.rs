@@ -5,10 +5,11 @@
 //! remember where it began and how far it got. Small objects of one kind share a page: the page's record says which kind.
 
 use anos_abi::{Error, Kind, PAGE_SIZE, Rights};
-use anos_machine::{Machine, Ref, Slot, SlotRef};
+use anos_machine::{CoreId, CoreSet, Machine, Ref, SchedContext, Slot, SlotRef};
 
 use crate::bounds::{CLEAR_PAGES, MAX_TABLE_SLOTS, RETYPE_COUNT, RETYPE_PAGES};
 use crate::call::{Answer, Request};
+use crate::context::core_of;
 use crate::family::may_derive;
 use crate::{Outcome, Progress, Visit};
 
@@ -28,6 +29,15 @@ struct Plan {
     /// Bytes from the start of the Untyped.
     start: u64,
     end: u64,
+    /// Where the objects are at home.
+    core: CoreId,
+}
+
+impl Plan {
+    /// Whether its pages get a kind.
+    fn is_typed(&self, untyped: &Slot) -> bool {
+        untyped.device == 0 && self.kind != Kind::Untyped
+    }
 }
 
 /// Bytes of an object of this kind and size, and the `extent` of its capability.
@@ -40,6 +50,7 @@ fn measure(kind: Kind, size: u64, available: u64) -> Result<(u64, u64), Error> {
         Kind::PageTable | Kind::AddressSpace => (PAGE_SIZE, 0),
         Kind::Thread => (size_of::<anos_machine::Thread>() as u64, 0),
         Kind::Endpoint | Kind::Notification | Kind::Reply => (64, 0),
+        Kind::SchedContext => (size_of::<SchedContext>() as u64, 0),
         _ => return Err(Error::InvalidArgument),
     };
     if extent == 0 && size != 0 { Err(Error::InvalidArgument) } else { Ok((bytes, extent)) }
@@ -58,16 +69,21 @@ impl<M: Machine> Visit<'_, M> {
         if untyped.badge != 0 && !self.has_children(&untyped)? {
             (untyped.badge, untyped.root, untyped.space) = (0, 0, 0);
         }
-        let plan = self.plan(&untyped, &request.words)?;
+        let plan = self.plan(&untyped, request)?;
+        self.need_slot(request.at)?;
         for n in 0..plan.count {
             request.receive(self, n)?;
         }
+        if plan.kind == Kind::AddressSpace {
+            self.held.global()?;
+        }
+        self.need_pages(&untyped, &plan)?;
         if untyped.device == 0 && self.clear(request.at, &mut untyped, &plan)? == Progress::Again {
             return Err(Error::Again.into());
         }
         untyped.badge = plan.end;
         self.save(request.at, &untyped)?;
-        if untyped.device == 0 && plan.kind != Kind::Untyped {
+        if plan.is_typed(&untyped) {
             self.set_kinds(&untyped, &plan)?;
         }
         for n in 0..plan.count {
@@ -88,9 +104,9 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     /// Checks a retype's arguments and finds where the objects go. Changes nothing.
-    fn plan(&mut self, untyped: &Slot, words: &[u64; 8]) -> Outcome<Plan> {
+    fn plan(&mut self, untyped: &Slot, request: &Request) -> Outcome<Plan> {
         may_derive(untyped)?;
-        let [kind, size, count, position, ..] = *words;
+        let [kind, size, count, position, ..] = request.words;
         let kind = Kind::try_from(kind)?;
         let device = untyped.device != 0;
         if device && !matches!(kind, Kind::Untyped | Kind::Frame) || !device && position != 0 {
@@ -100,6 +116,10 @@ impl<M: Machine> Visit<'_, M> {
         if !(1..=RETYPE_COUNT).contains(&count) || kind != Kind::Untyped && bytes * count > RETYPE_PAGES * PAGE_SIZE {
             return Err(Error::InvalidArgument.into());
         }
+        let core = match kind {
+            Kind::SchedContext => core_of(&request.passed_kind(self, Kind::SchedControl, Rights::WRITE)?.1)?,
+            _ => self.me,
+        };
         let start = if device {
             let start = position.checked_mul(PAGE_SIZE).ok_or(Error::InvalidArgument)?;
             if start < untyped.badge {
@@ -107,21 +127,23 @@ impl<M: Machine> Visit<'_, M> {
             }
             start
         } else {
-            self.place(untyped, kind, bytes)?
+            self.next_place(untyped, kind, bytes, core)?
         };
         let end = bytes.checked_mul(count).and_then(|all| start.checked_add(all)).ok_or(Error::InvalidArgument)?;
         if end > untyped.extent * PAGE_SIZE {
             return Err(Error::NotEnoughMemory.into());
         }
-        Ok(Plan { kind, bytes, count, extent, start, end })
+        Ok(Plan { kind, bytes, count, extent, start, end, core })
     }
 
-    /// Where the next object of this kind goes: behind the last, in the same page if that holds the same kind.
-    fn place(&mut self, untyped: &Slot, kind: Kind, bytes: u64) -> Outcome<u64> {
+    /// Where the next object of this kind goes: behind the last, in the same page if that holds the same kind (and
+    /// scheduling contexts of the same core).
+    fn next_place(&mut self, untyped: &Slot, kind: Kind, bytes: u64, core: CoreId) -> Outcome<u64> {
         let used = untyped.badge;
         if bytes < PAGE_SIZE && !used.is_multiple_of(PAGE_SIZE) {
             let record = self.held.store.record(untyped.object + used)?;
-            if record.kind() == kind as u8 {
+            let here = kind != Kind::SchedContext || record.homes() == CoreSet::only(core);
+            if record.kind() == kind as u8 && here {
                 // A power of two; said so, this needs no division, and no path for one by zero.
                 return Ok((used + bytes - 1) & !(bytes - 1));
             }
@@ -155,7 +177,7 @@ impl<M: Machine> Visit<'_, M> {
                 break;
             }
             let page = untyped.object + from;
-            self.held.store.record(page)?.set_kind(Kind::Empty);
+            self.held.store.set_kind(page, Kind::Empty)?;
             self.held.store.clear_page(page)?;
             from += PAGE_SIZE;
         }
@@ -167,13 +189,22 @@ impl<M: Machine> Visit<'_, M> {
         Ok(Progress::Done)
     }
 
+    /// The pages that the objects come to lie in are about to change.
+    fn need_pages(&mut self, untyped: &Slot, plan: &Plan) -> Outcome {
+        self.held.core(plan.core)?;
+        let mut page = plan.start & !(PAGE_SIZE - 1);
+        while plan.is_typed(untyped) && page < plan.end {
+            self.held.store.own(untyped.object + page)?;
+            page += PAGE_SIZE;
+        }
+        Ok(())
+    }
+
     fn set_kinds(&mut self, untyped: &Slot, plan: &Plan) -> Outcome {
-        let home = self.me.number();
         let mut page = plan.start & !(PAGE_SIZE - 1);
         while page < plan.end {
-            let record = self.held.store.record(untyped.object + page)?;
-            record.set_kind(plan.kind);
-            record.set_home(home);
+            self.held.store.set_kind(untyped.object + page, plan.kind)?;
+            self.held.store.settle(untyped.object + page, plan.core)?;
             page += PAGE_SIZE;
         }
         Ok(())
@@ -184,6 +215,10 @@ impl<M: Machine> Visit<'_, M> {
         match plan.kind {
             Kind::AddressSpace => self.init_space(object),
             Kind::Thread => self.init_thread(Ref::at(object)),
+            Kind::SchedContext => {
+                self.held.store.get(Ref::<SchedContext>::at(object))?.core = plan.core.number();
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

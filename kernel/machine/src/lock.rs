@@ -1,7 +1,7 @@
 //! The cores' locks, what they guard, and which cores run user code.
 //!
-//! A system call holds the locks of the cores where its objects are at home, taken in ascending order. For now every
-//! call takes all of them; only the set will change (see `book/decisions`).
+//! A visit to the kernel holds the locks of the cores where its objects are at home, taken in ascending order: first its
+//! own core's, and then, from the start, as many more as it turns out to need.
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
@@ -34,11 +34,15 @@ impl Ticket {
         Ticket { next: AtomicU32::new(0), serving: AtomicU32::new(0) }
     }
 
-    fn take(&self, wait: &mut impl FnMut()) {
+    /// Answers whether it had to wait.
+    fn take(&self, wait: &mut impl FnMut()) -> bool {
         let ticket = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut waited = false;
         while self.serving.load(Ordering::Acquire) != ticket {
+            waited = true;
             wait();
         }
+        waited
     }
 
     /// Only for who has taken it.
@@ -91,19 +95,22 @@ impl<C, G> Shared<C, G> {
         unsafe { *self.memory.get() = memory };
     }
 
-    /// Takes the locks of `cores`, in ascending order; `wait` runs in every round of a wait.
-    pub fn hold(&self, cores: CoreSet, mut wait: impl FnMut()) -> Held<'_, C, G> {
+    /// Core `me` takes the locks of `cores` and its own, in ascending order; `wait` runs in every round of a wait.
+    pub fn hold(&self, me: CoreId, cores: CoreSet, mut wait: impl FnMut()) -> Held<'_, C, G> {
+        let cores = cores.union(CoreSet::only(me));
         let mut rest = cores;
+        let (mut locks, mut waits) = (0, 0);
         while let Some(core) = rest.pop() {
             if let Some(lock) = self.locks.get(core.index()) {
-                lock.0.take(&mut wait);
+                locks += 1;
+                waits += u64::from(lock.0.take(&mut wait));
             }
         }
         // SAFETY: written only before anybody held anything (`set_memory`).
         let memory = unsafe { *self.memory.get() };
         // SAFETY: the locks of `cores` are held until `Held` is dropped, and nobody else can hold one of them.
-        let store = unsafe { Store::new(memory, cores) };
-        Held { shared: self, cores, store }
+        let store = unsafe { Store::new(memory, cores, me) };
+        Held { shared: self, cores, locks, waits, store }
     }
 }
 
@@ -112,11 +119,23 @@ impl<C, G> Shared<C, G> {
 pub struct Held<'a, C, G> {
     shared: &'a Shared<C, G>,
     cores: CoreSet,
+    locks: u64,
+    waits: u64,
     /// Memory.
     pub store: Store,
 }
 
 impl<C, G> Held<'_, C, G> {
+    /// Whose locks these are.
+    pub fn cores(&self) -> CoreSet {
+        self.cores
+    }
+
+    /// How many locks these are, and how many of them had to be waited for.
+    pub fn effort(&self) -> (u64, u64) {
+        (self.locks, self.waits)
+    }
+
     /// The state of a core.
     #[inline]
     pub fn core(&mut self, core: CoreId) -> Result<&mut C, Stop> {

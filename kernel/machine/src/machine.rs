@@ -18,8 +18,8 @@ impl CoreId {
     }
 
     /// Its number, below [`MAX_CORES`].
-    pub fn index(self) -> usize {
-        usize::from(self.0) % MAX_CORES
+    pub const fn index(self) -> usize {
+        self.0 as usize % MAX_CORES
     }
 
     /// Its number, as records keep it.
@@ -45,13 +45,28 @@ impl CoreSet {
     pub const ALL: CoreSet = CoreSet(u64::MAX);
 
     /// Just this core.
-    pub fn only(core: CoreId) -> Self {
+    pub const fn only(core: CoreId) -> Self {
         CoreSet(1 << core.index())
     }
 
     /// Whether the core is in the set.
     pub fn contains(self, core: CoreId) -> bool {
         self.0 & 1 << core.index() != 0
+    }
+
+    /// Whether every core of the set is in `other`.
+    pub fn is_within(self, other: CoreSet) -> bool {
+        self.0 & !other.0 == 0
+    }
+
+    /// Whether a core is in both sets.
+    pub fn meets(self, other: CoreSet) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// What is in either.
+    pub fn union(self, other: CoreSet) -> CoreSet {
+        CoreSet(self.0 | other.0)
     }
 
     /// Adds a core.

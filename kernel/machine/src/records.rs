@@ -5,9 +5,11 @@
 
 use core::fmt;
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use anos_abi::{Kind, MESSAGE_WORDS, Rights};
+
+use crate::machine::{CoreId, CoreSet};
 
 /// A link to an object: its physical address, or 0 for none.
 #[repr(transparent)]
@@ -289,6 +291,10 @@ pub struct Endpoint {
     pub queue: Queue,
     /// 0: nobody waits; 1: senders wait; 2: receivers wait.
     pub waiting: u64,
+    /// How far the waits of one badge have been called off: the next thread to look at; none: from the first.
+    pub cursor: Ref<Thread>,
+    /// Which badge that is.
+    pub cursor_badge: u64,
 }
 
 /// A notification, 64 bytes.
@@ -316,18 +322,19 @@ pub type AddressSpace = [u64; 512];
 
 /// What the kernel knows of a physical page, 32 bytes.
 ///
-/// Any core may look whose lock guards a page; so the fields are atomic, and nobody ever has the only reference. Only
-/// the store hands out references, and only to cores that hold the lock of the page's home.
+/// A page has a set of homes. Who holds the lock of one of them may read what lies in the page; who holds all of them may
+/// change it, and the set itself (to one whose locks it holds too). So a home whose lock is held stays one. The fields
+/// are atomic, because several may read at once; only the store hands out references.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct PageRecord {
     kind: AtomicU8,
-    home: AtomicU8,
-    reserved: [u8; 6],
+    reserved: [u8; 3],
+    version: AtomicU32,
+    /// With the boot core's bit turned over: a fresh page (zeros) is at home there.
+    homes: AtomicU64,
     loaded: AtomicU64,
     space: AtomicU64,
-    /// Keeps the stride a power of two.
-    padding: u64,
 }
 
 impl PageRecord {
@@ -337,30 +344,33 @@ impl PageRecord {
         self.kind.load(Ordering::Relaxed)
     }
 
-    /// Says what the page holds from now on.
-    pub fn set_kind(&self, kind: Kind) {
+    pub(crate) fn set_kind(&self, kind: Kind) {
         self.kind.store(kind as u8, Ordering::Relaxed);
     }
 
-    /// The core at home here, whose lock guards the page's objects and this record.
+    /// The cores at home here.
     #[inline]
-    pub fn home(&self) -> u8 {
-        self.home.load(Ordering::Relaxed)
+    pub fn homes(&self) -> CoreSet {
+        CoreSet(self.homes.load(Ordering::Relaxed) ^ CoreId::BOOT.bit())
     }
 
-    /// Gives the page another home.
-    pub fn set_home(&self, home: u8) {
-        self.home.store(home, Ordering::Relaxed);
+    pub(crate) fn set_homes(&self, homes: CoreSet) {
+        self.homes.store(homes.0 ^ CoreId::BOOT.bit(), Ordering::Relaxed);
     }
 
-    /// AddressSpace: the cores on which it is loaded, as [`CoreSet`](crate::CoreSet) bits.
-    pub fn loaded(&self) -> u64 {
-        self.loaded.load(Ordering::Relaxed)
+    /// AddressSpace: the cores on which it is loaded. All of them are at home here.
+    pub fn loaded(&self) -> CoreSet {
+        CoreSet(self.loaded.load(Ordering::Relaxed))
     }
 
-    /// Says on which cores it is loaded.
-    pub fn set_loaded(&self, cores: u64) {
-        self.loaded.store(cores, Ordering::Relaxed);
+    /// A core loads it. Others may do the same at this moment.
+    pub fn add_loaded(&self, core: CoreId) {
+        self.loaded.fetch_or(core.bit(), Ordering::Relaxed);
+    }
+
+    /// A core has loaded another one.
+    pub fn remove_loaded(&self, core: CoreId) {
+        self.loaded.fetch_and(!core.bit(), Ordering::Relaxed);
     }
 
     /// AddressSpace: its id, never used twice; 0 for what is none.
@@ -371,5 +381,15 @@ impl PageRecord {
     /// Gives it an id.
     pub fn set_space(&self, id: u64) {
         self.space.store(id, Ordering::Relaxed);
+    }
+
+    /// AddressSpace: how often translations of it have become void, modulo 2^32.
+    pub fn version(&self) -> u32 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    /// Translations become void.
+    pub fn set_version(&self, version: u32) {
+        self.version.store(version, Ordering::Relaxed);
     }
 }

@@ -10,6 +10,9 @@ use anos_machine::{CoreId, Entry, Event, Machine, Mapping, Place, Presence, Ref,
 use crate::memory::Ram;
 use crate::mmu::{self, Tlb};
 
+/// Where devices write the number of a message-signalled interrupt.
+pub const MESSAGE_ADDRESS: u64 = 0x2000_0000;
+
 /// What the machine is built of.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -316,8 +319,10 @@ impl<const CACHES_INVALID: bool> Machine for View<'_, CACHES_INVALID> {
         line.unmasked = false;
     }
 
-    fn interrupt_message(&self, _line: u32) -> Result<(u64, u64), Error> {
-        Err(Error::Unsupported)
+    fn interrupt_message(&self, line: u32) -> Result<(u64, u64), Error> {
+        // The upper quarter of the lines are messages.
+        let messages = self.board.config.lines * 3 / 4;
+        if line > messages { Ok((MESSAGE_ADDRESS, line.into())) } else { Err(Error::Unsupported) }
     }
 
     fn interrupt_unmask(&mut self, line: u32) {

@@ -3,6 +3,7 @@
 //! [`World::look`] reads all records that have a kind; the checks are in [`families`], [`threads`] and [`spaces`].
 //! Each states one rule, and names what breaks it.
 
+pub mod contexts;
 pub mod families;
 pub mod spaces;
 pub mod threads;
@@ -12,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use anos_abi::object::ThreadState;
 use anos_abi::{Kind, PAGE_SIZE};
 use anos_machine::records::THREAD_SLOTS;
-use anos_machine::{Endpoint, Links, Notification, Ref, Reply, Slot, Store, Thread};
+use anos_machine::{CoreSet, Endpoint, Links, Notification, Ref, Reply, SchedContext, Slot, Store, Thread};
 
 use crate::memory::RAM_BASE;
 use crate::sim::Sim;
@@ -56,6 +57,14 @@ pub struct ThreadView {
     pub core: u8,
     /// Whether it stands in a ready queue.
     pub queued: u8,
+    /// The scheduling context that it has, or has lent.
+    pub context: Ref<SchedContext>,
+    /// Who lent it.
+    pub lender: Ref<Thread>,
+    /// To whom it was lent.
+    pub borrower: Ref<Thread>,
+    /// Whether its system calls are another system's.
+    pub foreign: bool,
 }
 
 impl ThreadView {
@@ -71,6 +80,10 @@ impl ThreadView {
             priority: thread.priority,
             core: thread.core,
             queued: thread.queued,
+            context: thread.context,
+            lender: thread.lender,
+            borrower: thread.borrower,
+            foreign: thread.foreign != 0,
         }
     }
 }
@@ -90,8 +103,14 @@ pub struct World {
     pub notifications: BTreeMap<u64, Notification>,
     /// All Reply records that differ from a fresh one.
     pub replies: BTreeMap<u64, Reply>,
+    /// All SchedContext records that differ from a fresh one.
+    pub contexts: BTreeMap<u64, SchedContext>,
     /// The kind of every page.
     pub kinds: Vec<u8>,
+    /// The cores at home in every page.
+    pub homes: Vec<CoreSet>,
+    /// The cores on which every page is loaded as an address space.
+    pub loaded: Vec<CoreSet>,
 }
 
 impl World {
@@ -100,7 +119,10 @@ impl World {
         let mut world = World::default();
         sim.with_store(|store| {
             for page in (0..sim.board.ram.pages()).map(|page| RAM_BASE + page * PAGE_SIZE) {
-                let kind = store.record(page).expect("a page of memory").kind();
+                let record = store.record(page).expect("a page of memory");
+                let kind = record.kind();
+                world.homes.push(record.homes());
+                world.loaded.push(record.loaded());
                 world.kinds.push(kind);
                 world.look_at_page(store, page, Kind::try_from(u64::from(kind)).unwrap_or(Kind::Empty));
             }
@@ -114,7 +136,7 @@ impl World {
         match kind {
             Kind::CapTable => {
                 for at in places(SMALL) {
-                    let slot = store.get::<Slot>(Ref::at(at)).expect("a slot");
+                    let slot = store.see::<Slot>(Ref::at(at)).expect("a slot");
                     if *slot != Slot::default() {
                         self.slots.insert(at, *slot);
                     }
@@ -122,7 +144,7 @@ impl World {
             }
             Kind::Thread => {
                 for at in places(size_of::<Thread>()) {
-                    let thread = ThreadView::of(store.get::<Thread>(Ref::at(at)).expect("a thread"));
+                    let thread = ThreadView::of(store.see::<Thread>(Ref::at(at)).expect("a thread"));
                     for (slot, number) in thread.slots.iter().zip(0u64..) {
                         if *slot != Slot::default() {
                             let first = std::mem::offset_of!(Thread, slots) as u64;
@@ -134,7 +156,7 @@ impl World {
             }
             Kind::Endpoint => {
                 for at in places(SMALL) {
-                    let endpoint = *store.get::<Endpoint>(Ref::at(at)).expect("an endpoint");
+                    let endpoint = *store.see::<Endpoint>(Ref::at(at)).expect("an endpoint");
                     if endpoint.waiting != 0 || endpoint.queue != Default::default() {
                         self.endpoints.insert(at, endpoint);
                     }
@@ -142,7 +164,7 @@ impl World {
             }
             Kind::Notification => {
                 for at in places(SMALL) {
-                    let notification = *store.get::<Notification>(Ref::at(at)).expect("a notification");
+                    let notification = *store.see::<Notification>(Ref::at(at)).expect("a notification");
                     let empty = notification.bits == 0 && notification.bound.is_none();
                     if !empty || notification.queue != Default::default() {
                         self.notifications.insert(at, notification);
@@ -151,9 +173,17 @@ impl World {
             }
             Kind::Reply => {
                 for at in places(SMALL) {
-                    let reply = *store.get::<Reply>(Ref::at(at)).expect("a reply");
+                    let reply = *store.see::<Reply>(Ref::at(at)).expect("a reply");
                     if !reply.caller.is_none() {
                         self.replies.insert(at, reply);
+                    }
+                }
+            }
+            Kind::SchedContext => {
+                for at in places(size_of::<SchedContext>()) {
+                    let context = *store.see::<SchedContext>(Ref::at(at)).expect("a context");
+                    if context.period != 0 || !context.owner.is_none() || !context.user.is_none() {
+                        self.contexts.insert(at, context);
                     }
                 }
             }
@@ -209,6 +239,7 @@ pub fn check(sim: &Sim) -> Result<World, Broken> {
     let world = World::look(sim)?;
     families::check(sim, &world)?;
     threads::check(sim, &world)?;
+    contexts::check(sim, &world)?;
     spaces::check(sim, &world)?;
     Ok(world)
 }

@@ -16,8 +16,15 @@ pub struct Program {
     pub slot: u32,
     /// The thread.
     pub thread: Ref<Thread>,
+    /// The slot of its SchedContext there.
+    pub context: u32,
     /// The core it was started on.
     pub core: CoreId,
+}
+
+/// The slot of a core's SchedControl in the root server's table.
+pub fn sched_control(core: u64) -> u32 {
+    slot::SCHED_CONTROL + u32::try_from(core).expect("few cores")
 }
 
 impl Sim {
@@ -108,7 +115,7 @@ impl Sim {
     /// What a slot of the root server's table holds.
     pub fn look(&self, at: u32) -> Slot {
         let table = self.root_table();
-        self.with_store(|store| *store.get::<Slot>(Ref::at(table + u64::from(at) * 64)).expect("a slot"))
+        self.with_store(|store| *store.see::<Slot>(Ref::at(table + u64::from(at) * 64)).expect("a slot"))
     }
 
     /// Physical address of the root server's table.
@@ -117,7 +124,7 @@ impl Sim {
         let own = |page: &u64| {
             self.with_store(|store| {
                 let at = page + u64::from(slot::CAP_TABLE) * 64;
-                store.get::<Slot>(Ref::at(at)).is_ok_and(|own| own.kind() == Kind::CapTable && own.object == *page)
+                store.see::<Slot>(Ref::at(at)).is_ok_and(|own| own.kind() == Kind::CapTable && own.object == *page)
             })
         };
         pages.into_iter().find(own).expect("the root server has a table")
@@ -130,9 +137,33 @@ impl Sim {
         self.ok(at, Method::ThreadSetTable, &[], slot::CAP_TABLE);
         self.ok(at, Method::ThreadSetSpace, &[], slot::ADDRESS_SPACE);
         self.ok(at, Method::ThreadSetPriority, &[priority.into(), priority.into()], 0);
-        let control = slot::SCHED_CONTROL + u32::try_from(core).expect("few cores");
-        self.ok(at, Method::ThreadSetCore, &[], control);
-        Program { slot: at, thread: Ref::at(self.look(at).object), core: core_id(core) }
+        let context = self.make_context(core);
+        self.ok(at, Method::ThreadSetContext, &[], context);
+        Program { slot: at, thread: Ref::at(self.look(at).object), context, core: core_id(core) }
+    }
+
+    /// A scheduling context of a core, without a limit.
+    #[track_caller]
+    pub fn make_context(&mut self, core: u64) -> u32 {
+        let receive = self.slot();
+        let words = [Kind::SchedContext as u64, 0, 1, 0];
+        let answer = self.until_done(slot::UNTYPED, Method::UntypedRetype, &words, sched_control(core), receive);
+        answer.result().unwrap_or_else(|error| panic!("a context of core {core}: {error}"));
+        receive
+    }
+
+    /// Moves a thread to a core: gives it a context of that core.
+    #[track_caller]
+    pub fn move_to(&mut self, program: Program, core: u64) -> u32 {
+        let context = self.make_context(core);
+        self.ok(program.slot, Method::ThreadSetContext, &[], context);
+        context
+    }
+
+    /// Limits a context of a core.
+    #[track_caller]
+    pub fn limit(&mut self, core: u64, context: u32, budget: u64, period: u64, faults: bool) {
+        self.ok(sched_control(core), Method::SchedControlLimit, &[budget, period, faults.into()], context);
     }
 
     /// A thread with the root server's table and space that runs, or is ready to.
@@ -156,7 +187,7 @@ impl Sim {
 
     /// What a thread does.
     pub fn state(&self, program: Program) -> ThreadState {
-        self.with_store(|store| ThreadState::from_number(store.get(program.thread).expect("a thread").state.into()))
+        self.with_store(|store| ThreadState::from_number(store.see(program.thread).expect("a thread").state.into()))
     }
 
     /// What the program's last system call answered.
@@ -182,6 +213,7 @@ impl Sim {
 
     /// The root server's own thread.
     pub fn root(&self) -> Program {
-        Program { slot: slot::THREAD, thread: Ref::at(self.look(slot::THREAD).object), core: CoreId::BOOT }
+        let thread = Ref::at(self.look(slot::THREAD).object);
+        Program { slot: slot::THREAD, thread, context: slot::SCHED_CONTEXT, core: CoreId::BOOT }
     }
 }

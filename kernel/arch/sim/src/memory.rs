@@ -102,6 +102,12 @@ impl Ram {
         (0..bytes.div_ceil(8)).flat_map(|word| self.read(address + word * 8).to_le_bytes()).take(index(bytes)).collect()
     }
 
+    /// All words of main memory.
+    pub fn image(&self) -> Vec<u64> {
+        // SAFETY: the whole allocation, which is aligned; the kernel isn't looking, and any bits are words.
+        unsafe { std::slice::from_raw_parts(self.bytes.cast::<u64>(), self.layout.size() / 8) }.to_vec()
+    }
+
     /// Saves a thread's registers into its record, as trap code does.
     pub fn save(&self, thread: Ref<Thread>, registers: &Registers) {
         let record = self.pointer::<Thread>(thread.address()).cast::<Registers>();

@@ -6,8 +6,8 @@ use anos_abi::boot::BootInfo;
 use anos_abi::fault::FaultKind;
 use anos_abi::object::Method;
 use anos_abi::{PAGE_SIZE, SystemCall};
-use anos_core::Kernel;
 use anos_core::boot::{BootError, Found, Run};
+use anos_core::{Entry, Kernel};
 use anos_machine::{CoreId, CoreSet, Event, Fault, Next, Place, Ref, Store, Thread};
 
 use crate::board::{Board, Config, View};
@@ -36,6 +36,8 @@ pub struct Sim {
     pub next_slot: u32,
     /// System calls made.
     pub system_calls: u64,
+    /// Visits to the kernel.
+    visits: u64,
     /// What the kernel did at the last step of each core.
     pub last: Vec<Next>,
     /// Pages that were typed at boot: the root server's own.
@@ -46,6 +48,20 @@ impl fmt::Debug for Sim {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Sim").field("processors", &self.board.processors).finish_non_exhaustive()
     }
+}
+
+/// Whether this word of a running thread's record means nothing while it runs: how its next wait or fault would look.
+fn is_dead(running: Ref<Thread>, address: u64) -> bool {
+    let Some(offset) = address.checked_sub(running.address()) else { return false };
+    [
+        std::mem::offset_of!(Thread, deadline),
+        std::mem::offset_of!(Thread, badge),
+        std::mem::offset_of!(Thread, fault),
+        std::mem::offset_of!(Thread, fault) + 8,
+        std::mem::offset_of!(Thread, fault) + 16,
+        std::mem::offset_of!(Thread, sending) & !7,
+    ]
+    .contains(&index(offset))
 }
 
 /// The core with this number.
@@ -105,7 +121,8 @@ impl Sim {
         let mut view = View::<true> { board: &mut board, presence: &kernel.presence, core: CoreId::BOOT };
         anos_core::boot::start(&kernel, &mut view, &found)?;
         let last = vec![Next::Idle; index(cores)];
-        let mut sim = Sim { kernel, board, free, next_slot: 1000, system_calls: 0, last, boot_pages: Vec::new() };
+        let mut sim =
+            Sim { kernel, board, free, next_slot: 1000, system_calls: 0, visits: 0, last, boot_pages: Vec::new() };
         sim.boot_pages = sim.typed_pages();
         for core in 0..cores {
             sim.enter(core_id(core), Event::Start);
@@ -115,12 +132,12 @@ impl Sim {
 
     /// Looks at kernel memory. Not while a kernel runs, which a test can't.
     pub fn with_store<T>(&self, look: impl FnOnce(&mut Store) -> T) -> T {
-        look(&mut self.kernel.hold(CoreSet::ALL, || unreachable!("one thread plays all cores")).store)
+        look(&mut self.kernel.hold(CoreId::BOOT, CoreSet::ALL, || unreachable!("one thread plays all cores")).store)
     }
 
     /// The thread that the kernel takes for the running one on a core.
     pub fn current(&self, core: CoreId) -> Option<Ref<Thread>> {
-        let mut held = self.kernel.hold(CoreSet::ALL, || unreachable!("one thread plays all cores"));
+        let mut held = self.kernel.hold(CoreId::BOOT, CoreSet::ALL, || unreachable!("one thread plays all cores"));
         held.core(core).expect("all locks are held").current.some()
     }
 
@@ -154,12 +171,11 @@ impl Sim {
     /// A core that waits for the kernel's lock gets it.
     pub fn go_on(&mut self, core: CoreId) -> Next {
         let event = self.board.processors[core.index()].trapped.expect("the core waits to enter the kernel");
-        let presence = &self.kernel.presence;
         self.board.waits.set(0);
         let next = if self.board.config.caches_invalid {
-            anos_core::enter(&self.kernel, &mut View::<true> { board: &mut self.board, presence, core }, event)
+            self.attempts::<true>(core, event)
         } else {
-            anos_core::enter(&self.kernel, &mut View::<false> { board: &mut self.board, presence, core }, event)
+            self.attempts::<false>(core, event)
         };
         if let Event::Interrupt(line) = event {
             let line = self.board.lines[line as usize];
@@ -168,6 +184,30 @@ impl Sim {
         self.leave(core, next);
         self.last[core.index()] = next;
         next
+    }
+
+    /// A core's way through the kernel. Now and then, all memory is compared before and after an attempt that lacked a
+    /// lock: nothing may have happened. (A timer may have ended some waits by then: whole ones.)
+    fn attempts<const CACHES_INVALID: bool>(&mut self, core: CoreId, event: Event) -> Next {
+        let presence = &self.kernel.presence;
+        let mut view = View::<CACHES_INVALID> { board: &mut self.board, presence, core };
+        let mut entry = Entry::new(&self.kernel, &view, event);
+        self.visits += 1;
+        let watched = view.board.config.cores > 1 && self.visits.is_multiple_of(16) && event != Event::Timer;
+        for _ in 0..=anos_abi::MAX_CORES {
+            let before = if watched && entry.is_pending() { Some(view.board.ram.image()) } else { None };
+            if let Some(next) = entry.attempt(&self.kernel, &mut view) {
+                return next;
+            }
+            if let Some(before) = before.filter(|_| entry.is_pending()) {
+                let after = view.board.ram.image();
+                let running = view.board.processors[core.index()].thread;
+                let pairs = (0u64..).zip(before.iter().zip(&after)).filter(|(_, (before, after))| before != after);
+                let changed = pairs.map(|(word, _)| RAM_BASE + word * 8).find(|at| !is_dead(running, *at));
+                assert!(changed.is_none(), "{event:?} on {core:?} lacked a lock, and had changed {changed:x?}");
+            }
+        }
+        panic!("{event:?} on {core:?} never has the locks that it needs");
     }
 
     /// What trap code does with the kernel's answer.

@@ -278,7 +278,8 @@ fn thread_with_table_of_its_own(sim: &mut Sim, home: u32) -> (u32, u32) {
     sim.ok(thread, Method::ThreadSetTable, &[], table);
     sim.ok(thread, Method::ThreadSetSpace, &[], slot::ADDRESS_SPACE);
     sim.ok(thread, Method::ThreadSetPriority, &[5, 5], 0);
-    sim.ok(thread, Method::ThreadSetCore, &[], slot::SCHED_CONTROL + 1);
+    let context = sim.make_context(1);
+    sim.ok(thread, Method::ThreadSetContext, &[], context);
     (thread, table)
 }
 

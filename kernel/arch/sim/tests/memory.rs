@@ -392,6 +392,7 @@ fn a_space_can_not_end_while_a_core_has_it_loaded() {
 fn two_hundred_processes_come_and_go_in_the_same_memory() {
     let mut sim = Sim::boot(2);
     let part = sim.make(Kind::Untyped, 40);
+    let contexts = [sim.make_context(0), sim.make_context(1)];
     for round in 0..200_u64 {
         let space = sim.make_from(part, Kind::AddressSpace, 0, 1);
         let table = sim.make_from(part, Kind::CapTable, 64, 1);
@@ -405,8 +406,9 @@ fn two_hundred_processes_come_and_go_in_the_same_memory() {
         sim.ok(table, Method::CapTableCopy, &[1, 15], table);
         sim.ok(thread, Method::ThreadSetTable, &[], table);
         sim.ok(thread, Method::ThreadSetSpace, &[], space);
-        let core = u32::try_from(round % 2).expect("small");
-        sim.ok(thread, Method::ThreadSetCore, &[], slot::SCHED_CONTROL + core);
+        let core = round % 2;
+        let context = contexts[anos_sim::memory::index(core)];
+        sim.ok(thread, Method::ThreadSetContext, &[], context);
         sim.ok(thread, Method::ThreadStart, &[0x40_0000, 0x1000], 0);
         sim.settle();
         if core == 1 {

@@ -27,6 +27,7 @@ const THREADS: u32 = 332;
 const UNTYPEDS: u32 = 340;
 const SPACES: u32 = 348;
 const ANY: u32 = 356;
+const CONTEXTS: u32 = 364;
 const PLACE: u64 = 0x20_0000_0000;
 
 /// What the cores share, apart from the kernel.
@@ -199,14 +200,13 @@ fn request(numbers: &mut Numbers, now: u64) -> (SystemCall, u32, Message) {
     let mut slot = |row: u32| row + u32::try_from(numbers.below(ROW.into())).expect("small");
     let (endpoint, notification, reply) = (slot(ENDPOINTS), slot(NOTIFICATIONS), slot(REPLIES));
     let (frame, thread, untyped, space) = (slot(FRAMES), slot(THREADS), slot(UNTYPEDS), slot(SPACES));
-    let (any, other) = (slot(ANY), slot(ANY));
+    let (any, other, context) = (slot(ANY), slot(ANY), slot(CONTEXTS));
     let deadline = now + numbers.below(20_000);
     let message = Message::new(0).reply(reply).receive(any).deadline(deadline);
     let method = |target: u32, method: Method, words: &[u64], pass: u32| {
         (SystemCall::Call, target, Message::new(method.label()).words(words).pass(pass).receive(any))
     };
     let pages = numbers.below(20) * 4096;
-    let core = u32::try_from(numbers.below(4)).expect("small");
     match numbers.below(30) {
         0..=1 => (SystemCall::Recv, endpoint, message),
         2..=3 => (SystemCall::Call, endpoint, message),
@@ -219,7 +219,7 @@ fn request(numbers: &mut Numbers, now: u64) -> (SystemCall, u32, Message) {
         11 => method(frame, Method::FrameUnmap, &[], 0),
         12 => method(thread, Method::ThreadSuspend, &[], 0),
         13..=14 => method(thread, Method::ThreadStart, &[0x40_0000, 0x1000], 0),
-        15 => method(thread, Method::ThreadSetCore, &[], slot::SCHED_CONTROL + core),
+        15 => method(thread, Method::ThreadSetContext, &[], if numbers.percent(20) { 0 } else { context }),
         16 => method(untyped, Method::UntypedRetype, &[numbers.pick(&[2, 4, 6, 7, 8]), 0, 1], 0),
         17 => method(slot::CAP_TABLE, Method::CapTableCopy, &[any.into(), 15], numbers.pick(&[endpoint, frame, other])),
         18 => method(slot::CAP_TABLE, Method::CapTableDelete, &[any.into()], 0),
@@ -250,11 +250,19 @@ fn prepare(cores: u64) -> Sim {
         let table = sim.make(Kind::PageTable, 0);
         sim.ok(table, Method::PageTableMap, &[PLACE, level], slot::ADDRESS_SPACE);
     }
-    sim.next_slot = THREADS;
+    sim.next_slot = CONTEXTS;
     for number in 0..u64::from(ROW) {
-        let program = sim.new_thread(number % cores, 100);
-        sim.ok(program.slot, Method::ThreadSetPriority, &[100, 255], 0);
-        sim.ok(program.slot, Method::ThreadStart, &[0x40_0000, 0x1000], 0);
+        sim.make_context(number % cores);
+    }
+    sim.next_slot = THREADS;
+    let threads = sim.make_from(slot::UNTYPED, Kind::Thread, 0, ROW);
+    for number in 0..ROW {
+        let thread = threads + number;
+        sim.ok(thread, Method::ThreadSetTable, &[], slot::CAP_TABLE);
+        sim.ok(thread, Method::ThreadSetSpace, &[], slot::ADDRESS_SPACE);
+        sim.ok(thread, Method::ThreadSetContext, &[], CONTEXTS + number);
+        sim.ok(thread, Method::ThreadSetPriority, &[100, 255], 0);
+        sim.ok(thread, Method::ThreadStart, &[0x40_0000, 0x1000], 0);
     }
     sim.make_from(slot::UNTYPED, Kind::Untyped, 6, ROW);
     for _ in 0..ROW {
@@ -304,7 +312,7 @@ fn play(cores: u64, seed: u64) -> (u64, u64) {
     sim.settle();
     sim.check();
     assert!((0..cores).all(|core| sim.kernel.presence.get(core_id(core)) != Place::KernelWithCall));
-    let mut held = sim.kernel.hold(CoreSet::ALL, || unreachable!("all threads are joined"));
+    let mut held = sim.kernel.hold(CoreId::BOOT, CoreSet::ALL, || unreachable!("all threads are joined"));
     let counters = (0..cores).map(|core| held.core(core_id(core)).expect("held").counters);
     counters.fold((0, 0), |sum, core| (sum.0 + core.kicks, sum.1 + core.shootdowns))
 }

@@ -169,12 +169,12 @@ fn a_call_that_a_stop_or_a_move_came_before_is_made_afterwards() {
     for moves in [false, true] {
         let mut sim = Sim::boot(3);
         let program = sim.spawn(1, 10);
+        let context = sim.make_context(2);
         let before = sim.board.processors[1].registers.pc;
         let write = Message::new(Method::DebugWrite.label()).words(&[2, 0x6b6f]);
         sim.trap_system_call(program.core, SystemCall::Call, slot::DEBUG, &write);
         let called = sim.board.processors[1].registers;
-        let (method, pass) =
-            if moves { (Method::ThreadSetCore, slot::SCHED_CONTROL + 2) } else { (Method::ThreadSuspend, 0) };
+        let (method, pass) = if moves { (Method::ThreadSetContext, context) } else { (Method::ThreadSuspend, 0) };
         sim.call(BOOT, program.slot, method, &[], pass, 0).result().expect("stopped or moved");
         sim.check();
         sim.settle();
@@ -208,28 +208,28 @@ fn a_thread_can_stop_and_end_itself() {
 fn a_thread_moves_between_cores_in_every_state() {
     let mut sim = Sim::boot(3);
     let program = sim.spawn(1, 10);
-    let to = |core: u32| slot::SCHED_CONTROL + core;
     for core in [2, 0, 1] {
-        sim.ok(program.slot, Method::ThreadSetCore, &[], to(core));
-        assert_eq!(sim.ok(program.slot, Method::ThreadInfo, &[], 0)[2], u64::from(core));
+        sim.move_to(program, core);
+        assert_eq!(sim.ok(program.slot, Method::ThreadInfo, &[], 0)[2], core);
         sim.check();
     }
     assert!(runs(&sim, 1, program));
     // Waiting with a deadline: the new core wakes it.
     let notification = sim.make(Kind::Notification, 0);
     sim.run(program, SystemCall::Recv, notification, &message().deadline(5000));
-    sim.ok(program.slot, Method::ThreadSetCore, &[], to(2));
+    sim.move_to(program, 2);
     sim.pass(5000);
     assert!(runs(&sim, 2, program));
     assert_eq!(sim.answer_of(program).status.result(), Err(Error::TimedOut));
-    let answer = sim.call(BOOT, program.slot, Method::ThreadSetCore, &[], slot::DEBUG, 0);
+    let answer = sim.call(BOOT, program.slot, Method::ThreadSetContext, &[], slot::DEBUG, 0);
     assert_eq!(answer.result(), Err(Error::WrongKind));
     // A thread moves itself.
+    let context = sim.make_context(1);
     sim.run(
         Program { core: core_id(2), ..program },
         SystemCall::Call,
         program.slot,
-        &Message::new(Method::ThreadSetCore.label()).pass(to(1)),
+        &Message::new(Method::ThreadSetContext.label()).pass(context),
     );
     assert!(runs(&sim, 1, program));
     assert_eq!(sim.answer_of(program).result(), Ok([0; 8]));
@@ -505,13 +505,19 @@ fn a_thread_started_again_has_none_of_its_old_floating_point_registers() {
 fn counters_count() {
     let config = Config { pages: 500, ..Config::cores(2) };
     let mut sim = Sim::boot_with(config, &Payload::default().bytes(), 1).expect("boots");
-    let before = sim.ok(slot::DEBUG, Method::DebugCounters, &[], 0);
-    assert_eq!(before[6], 500);
+    let before = sim.ok(slot::DEBUG, Method::DebugCounters, &[0], 0);
     let program = sim.spawn(1, 10);
     sim.fault(program.core, FaultKind::Alignment);
     sim.enter(BOOT, Event::Timer);
     let calls = sim.system_calls;
-    let after = sim.ok(slot::DEBUG, Method::DebugCounters, &[], 0);
-    assert_eq!((after[0], after[1] - before[1], after[2]), (calls + 1, 1, 1));
-    assert!(after[3] > before[3] && after[4] > before[4] && after[7] < 500);
+    let after = sim.ok(slot::DEBUG, Method::DebugCounters, &[0], 0);
+    let other = sim.ok(slot::DEBUG, Method::DebugCounters, &[1], 0);
+    assert_eq!((after[0], after[1] - before[1], after[2], other[2]), (calls, 1, 0, 1));
+    assert!(other[3] > 0 && after[4] > before[4]);
+    assert!(
+        after[6] > after[0] && after[7] == 0 && other[6] > 0,
+        "one host thread plays all cores: no lock is waited for"
+    );
+    let answer = sim.call(BOOT, slot::DEBUG, Method::DebugCounters, &[2], 0, 0);
+    assert_eq!(answer.result(), Err(Error::InvalidArgument));
 }

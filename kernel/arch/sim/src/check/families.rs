@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anos_abi::{Kind, PAGE_SIZE, Rights};
 use anos_core::bounds::MAX_INTERRUPTS;
-use anos_machine::{CoreSet, Slot};
+use anos_machine::{CoreId, CoreSet, Slot};
 
 use super::{Broken, World, rule};
 use crate::memory::index;
@@ -51,14 +51,14 @@ fn held(sim: &Sim, world: &World) -> Result<(), Broken> {
 }
 
 fn interrupt_table(sim: &Sim) -> u64 {
-    let mut held = sim.kernel.hold(CoreSet::ALL, || unreachable!("one thread plays all cores"));
+    let mut held = sim.kernel.hold(CoreId::BOOT, CoreSet::ALL, || unreachable!("one thread plays all cores"));
     held.global().expect("all locks are held").interrupt_table
 }
 
 /// A line is taken exactly if there is an Interrupt, and signals a Notification only then.
 fn interrupts(sim: &Sim, world: &World) -> Result<(), Broken> {
     let taken = {
-        let mut held = sim.kernel.hold(CoreSet::ALL, || unreachable!("one thread plays all cores"));
+        let mut held = sim.kernel.hold(CoreId::BOOT, CoreSet::ALL, || unreachable!("one thread plays all cores"));
         held.global().expect("all locks are held").interrupts_taken
     };
     let table = interrupt_table(sim);
@@ -81,6 +81,7 @@ pub fn bytes(slot: &Slot) -> u64 {
         Kind::CapTable => slot.extent * 64,
         Kind::Thread => PAGE_SIZE,
         Kind::Endpoint | Kind::Reply | Kind::Notification => 64,
+        Kind::SchedContext => 128,
         _ => 0,
     }
 }

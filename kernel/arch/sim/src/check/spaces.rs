@@ -132,7 +132,7 @@ fn processors(sim: &Sim, world: &World) -> Result<(), Broken> {
         }
         let thread = &world.threads[&processor.thread.address()];
         rule!(thread.slots[1].object == root, "core {core} runs in {root:#x}, its thread's is {:x?}", thread.slots[1]);
-        let loaded = sim.with_store(|store| store.record(root).map_or(0, |record| record.loaded()));
+        let loaded = sim.with_store(|store| store.record(root).map_or(0, |record| record.loaded().0));
         rule!(loaded >> core & 1 == 1, "core {core} runs in {root:#x}, whose record says {loaded:#b}");
         for (page, known) in processor.tlb.borrow().entries() {
             let found = mmu::walk(&sim.board.ram, root, levels, page);

@@ -6,7 +6,7 @@ use anos_abi::Kind;
 use anos_abi::object::ThreadState;
 use anos_abi::syscall::FOREVER;
 use anos_core::CoreState;
-use anos_machine::{CoreSet, Queue, Ref};
+use anos_machine::{CoreId, CoreSet, Queue, Ref};
 
 use super::{Broken, ThreadView, World, rule};
 use crate::sim::{Sim, core_id};
@@ -15,7 +15,7 @@ use crate::sim::{Sim, core_id};
 pub fn check(sim: &Sim, world: &World) -> Result<(), Broken> {
     let mut standing = BTreeSet::new();
     for core in 0..sim.board.config.cores {
-        let mut held = sim.kernel.hold(CoreSet::ALL, || unreachable!("one thread plays all cores"));
+        let mut held = sim.kernel.hold(CoreId::BOOT, CoreSet::ALL, || unreachable!("one thread plays all cores"));
         let state = held.core(core_id(core)).expect("all locks are held");
         ready(world, core, state, &mut standing)?;
         timers(world, core, state, &mut standing_of(world, core))?;
@@ -78,7 +78,12 @@ fn ready(world: &World, core: u64, state: &CoreState, standing: &mut BTreeSet<u6
 
 /// The threads of a core that wait with a deadline.
 fn standing_of(world: &World, core: u64) -> BTreeMap<u64, u64> {
-    let waits = |thread: &ThreadView| !matches!(thread.state, ThreadState::Stopped | ThreadState::Ready);
+    // A ready thread among them waits for CPU time.
+    let waits = |thread: &ThreadView| match thread.state {
+        ThreadState::Stopped => false,
+        ThreadState::Ready => thread.bucket != 0,
+        _ => true,
+    };
     let mine = world.threads.iter().filter(|(_, thread)| u64::from(thread.core) == core && waits(thread));
     mine.filter(|(_, thread)| thread.deadline < FOREVER >> 1).map(|(&at, thread)| (at, thread.deadline)).collect()
 }
@@ -118,7 +123,11 @@ fn runs(sim: &Sim, world: &World, core: u64, state: &CoreState) -> Result<(), Br
     rule!(set <= first || processor.kicked, "core {core}'s timer comes at {set}, a deadline at {first}");
     let best = state.ready.iter().rposition(|queue| !queue.head.is_none());
     let Some(thread) = current.some() else {
-        rule!(best.is_none() || processor.kicked, "core {core} is idle while a thread of priority {best:?} is ready");
+        let at_once = set <= sim.board.clock;
+        rule!(
+            best.is_none() || processor.kicked || at_once,
+            "core {core} is idle while a thread of priority {best:?} is ready"
+        );
         return Ok(());
     };
     let record = &world.threads[&thread.address()];
@@ -160,6 +169,8 @@ fn waits(world: &World) -> Result<(), Broken> {
         if let Some(bound) = bound.some() {
             let waits = world.threads.get(&bound.address()).filter(|thread| thread.state == ThreadState::Receiving);
             let on_endpoint = waits.is_some_and(|thread| world.kind_of(thread.waits_on) == Some(Kind::Endpoint));
+            // To a passive thread a signal brings no time: it stays.
+            let on_endpoint = on_endpoint && waits.is_some_and(|thread| !thread.context.is_none());
             rule!(
                 !on_endpoint || notification.bits == 0,
                 "{bound:?} waits, with signals at {at:#x}: {notification:x?}"
@@ -197,9 +208,10 @@ fn alive(sim: &Sim, world: &World, at: u64, thread: &ThreadView, standing: &BTre
         !stands || state != ThreadState::Stopped || trapped(sim, at),
         "{at:#x} stopped, and stands in line: {thread:x?}"
     );
-    rule!(state != ThreadState::Ready || stands, "{at:#x} is ready, and stands nowhere: {thread:x?}");
+    let timeless = thread.bucket != 0 || thread.context.is_none();
+    rule!(state != ThreadState::Ready || stands || timeless, "{at:#x} is ready, and stands nowhere: {thread:x?}");
     rule!(thread.queued == 0 || stands, "{at:#x} thinks it stands in a ready queue: {thread:x?}");
-    let kinds = [Kind::CapTable, Kind::AddressSpace, Kind::Endpoint, Kind::Notification];
+    let kinds = [Kind::CapTable, Kind::AddressSpace, Kind::Endpoint, Kind::Notification, Kind::SchedContext];
     for (slot, kind) in thread.slots.iter().zip(kinds) {
         rule!(slot.is_empty() || slot.kind() == kind, "thread {at:#x} holds {slot:x?} for its {kind:?}");
     }

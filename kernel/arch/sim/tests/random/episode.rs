@@ -219,7 +219,7 @@ impl Episode {
         let thread = self.sim.thread(core).expect("a program runs");
         let keeper = thread == self.keeper;
         if keeper && self.plan.is_empty() && self.numbers.percent(20) {
-            self.plan = generate::revival(&mut self.numbers, &self.sim, &self.world, thread).into();
+            self.plan = generate::revival(&mut self.numbers, &self.world, thread).into();
         }
         let planned = if keeper { self.plan.pop_front() } else { None };
         let request =
@@ -243,7 +243,9 @@ impl Episode {
         let thread = self.sim.thread(core);
         // A thread that was stopped or moved meanwhile makes its call later.
         let in_call = self.sim.board.processors[core.index()].trapped == Some(Event::SystemCall)
-            && self.sim.current(core) == thread;
+            && self.sim.current(core) == thread
+            // A foreign thread's call is another's to answer.
+            && thread.is_none_or(|thread| self.world.threads.get(&thread.address()).is_some_and(|thread| !thread.foreign));
         let before: Vec<bool> = self.sim.board.processors.iter().map(|processor| processor.trapped.is_some()).collect();
         self.sim.go_on(core);
         self.watch.interrupted(&self.sim, &before);
@@ -272,7 +274,8 @@ impl Episode {
             if counted && refused.is_some_and(|error| error != Error::Again) {
                 self.watch.unchanged(&self.world, &world, request.method);
             }
-            if refused.is_none() && request.method == Some(Method::ThreadStart) {
+            let writes = [Some(Method::ThreadStart), Some(Method::ThreadWriteRegisters)];
+            if refused.is_none() && writes.contains(&request.method) {
                 self.watch.started(&self.world, thread, request.target);
             }
         }
@@ -330,5 +333,10 @@ fn populate(sim: &mut Sim, numbers: &mut Numbers) {
             sim.ok(program.slot, Method::ThreadSetSpace, &[], other);
         }
         sim.ok(program.slot, Method::ThreadStart, &[0x40_0000, 0x3f_0000_0000], 0);
+        if numbers.percent(20) {
+            sim.limit(number % cores, program.context, 20_000, 100_000, numbers.percent(50));
+        } else if numbers.percent(15) {
+            sim.ok(program.slot, Method::ThreadSetContext, &[], 0);
+        }
     }
 }

@@ -189,7 +189,8 @@ pub fn request(numbers: &mut Numbers, sim: &Sim, world: &World, thread: Ref<Thre
         (1, Kind::IoPort),
         (2, Kind::InterruptControl),
         (1, Kind::IoPortControl),
-        (1, Kind::SchedControl),
+        (4, Kind::SchedControl),
+        (2, Kind::SchedContext),
         (1, Kind::Debug),
     ]);
     let target = table.some(numbers, kind);
@@ -208,17 +209,17 @@ pub fn request(numbers: &mut Numbers, sim: &Sim, world: &World, thread: Ref<Thre
 }
 
 /// What it takes to get a thread going, whatever it does: a plan for the keeper.
-pub fn revival(numbers: &mut Numbers, sim: &Sim, world: &World, keeper: Ref<Thread>) -> Vec<Request> {
+pub fn revival(numbers: &mut Numbers, world: &World, keeper: Ref<Thread>) -> Vec<Request> {
     let Some(thread) = world.threads.get(&keeper.address()) else { return Vec::new() };
     let table = Table::of(world, &thread.slots[0]);
     let target = table.some(numbers, Kind::Thread);
     let space = if numbers.percent(50) { slot::ADDRESS_SPACE } else { table.some(numbers, Kind::AddressSpace) };
-    let core = slot::SCHED_CONTROL + u32::try_from(numbers.below(sim.board.config.cores)).expect("few cores");
+    let context = table.some(numbers, Kind::SchedContext);
     let all = [
         (Method::ThreadSuspend, 0),
         (Method::ThreadSetTable, slot::CAP_TABLE),
         (Method::ThreadSetSpace, space),
-        (Method::ThreadSetCore, core),
+        (Method::ThreadSetContext, context),
         (Method::ThreadStart, 0),
     ];
     let request = |(method, pass): (Method, u32)| {
@@ -284,7 +285,8 @@ fn weight(method: Method) -> u64 {
         Method::CapTableRevoke => 3,
         Method::ThreadStart => 10,
         Method::ThreadResume => 8,
-        Method::ThreadSuspend | Method::ThreadSetCore | Method::ThreadSetPriority => 4,
+        Method::ThreadSuspend | Method::ThreadSetContext | Method::ThreadSetPriority => 4,
+        Method::SchedControlLimit => 8,
         Method::ThreadSetTable | Method::ThreadSetSpace => 4,
         _ => 2,
     }
@@ -327,7 +329,7 @@ fn arguments(
             let pass = if method == Method::CapTableMint { table.some(numbers, badged) } else { pass };
             message.words(&words).pass(pass)
         }
-        Method::CapTableDelete | Method::CapTableRevoke | Method::CapTableLook => {
+        Method::CapTableDelete | Method::CapTableRevoke | Method::CapTableLook | Method::CapTableCancel => {
             message.words(&[Table::of(world, held).expendable(numbers).into()])
         }
         Method::ThreadSetTable => message.pass(table.some(numbers, Kind::CapTable)),
@@ -335,7 +337,23 @@ fn arguments(
         Method::ThreadSetFaultEndpoint if numbers.percent(80) => message.pass(table.some(numbers, Kind::Endpoint)),
         Method::ThreadBind if numbers.percent(80) => message.pass(table.some(numbers, Kind::Notification)),
         Method::ThreadSetPriority => message.words(&[100 + numbers.below(4), numbers.pick(&[100, 103, 255])]),
-        Method::ThreadSetCore => message.pass(slot::SCHED_CONTROL + u32::try_from(numbers.below(5)).expect("small")),
+        Method::ThreadSetContext if numbers.percent(80) => message.pass(table.some(numbers, Kind::SchedContext)),
+        Method::ThreadWriteRegisters => message.words(&[numbers.below(45), numbers.below(8), numbers.next()]),
+        Method::ThreadSetFlags => message.words(&[numbers.pick(&[0, 0, 0, 0, 0, 0, 0, 1, 2, 4])]),
+        Method::SchedControlLimit => {
+            let budget = numbers.pick(&[0, 10_000, 20_000, 50_000]);
+            let period = if budget == 0 { 0 } else { numbers.pick(&[10_000, 50_000, 200_000]) };
+            message.words(&[budget, period, numbers.below(2)]).pass(table.some(numbers, Kind::SchedContext))
+        }
+        Method::DebugName => message.words(&[numbers.next()]).pass(table.some(numbers, Kind::Thread)),
+        Method::DebugThread if numbers.percent(70) => {
+            let threads: Vec<u64> = world.threads.keys().copied().collect();
+            message.words(&[numbers.pick(&threads)])
+        }
+        Method::DebugPage | Method::DebugThread => {
+            message.words(&[anos_sim::memory::RAM_BASE + numbers.below(sim.board.ram.pages()) * 4096])
+        }
+        Method::DebugCounters => message.words(&[numbers.below(5)]),
         Method::ThreadStart => message.words(&[0x40_0000, 0x3f_0000_0000, 0, numbers.next(), numbers.next()]),
         Method::InterruptBind => message.pass(table.some(numbers, Kind::Notification)),
         Method::InterruptControlGet => {
@@ -366,6 +384,7 @@ fn retype(numbers: &mut Numbers, table: &Table<'_>, held: &Slot) -> Message {
         (3, Kind::Endpoint),
         (3, Kind::Reply),
         (3, Kind::Notification),
+        (3, Kind::SchedContext),
         (1, Kind::Debug),
     ]);
     let size = match kind {
@@ -376,5 +395,6 @@ fn retype(numbers: &mut Numbers, table: &Table<'_>, held: &Slot) -> Message {
     };
     let count = numbers.weighted(&[(12, 1), (4, 2), (2, 3), (1, 0), (1, 64)]);
     let position = if held.device == 1 { numbers.below(held.extent + 1) } else { 0 };
-    Message::new(0).words(&[kind as u64, size, count, position]).receive(table.room(numbers, count))
+    let pass = if kind == Kind::SchedContext { table.some(numbers, Kind::SchedControl) } else { 0 };
+    Message::new(0).words(&[kind as u64, size, count, position]).pass(pass).receive(table.room(numbers, count))
 }

@@ -48,7 +48,7 @@ impl Watch {
         }
     }
 
-    /// A thread was started afresh.
+    /// A thread was started afresh, or its registers were written.
     pub fn started(&mut self, world: &World, caller: Ref<Thread>, target: u32) {
         if let Some(target) = generate::slot_of(world, caller, target) {
             self.interrupted.remove(&target.object);

@@ -1,0 +1,287 @@
+//! Scheduling contexts: CPU time as a capability.
+//!
+//! A thread runs on the time of a scheduling context: its own, or one that a caller has lent it. A thread with none of its
+//! own is passive: who calls it lends it time and priority, and gets the time back with the answer, or whenever else its
+//! wait ends. Lenders and borrowers form a chain, from the owner to the *user*, who alone can run; all are at home on the
+//! context's core.
+//!
+//! A context can have a budget in every period. What is used at some time comes back one period later (a sporadic server:
+//! B. Sprunt, L. Sha, J. Lehoczky, "Aperiodic task scheduling for hard real-time systems", Real-Time Systems 1(1), 1989),
+//! so no window as long as a period sees more than the budget. `left` and what will come back always make up the budget.
+
+use anos_abi::fault::FaultKind;
+use anos_abi::object::ThreadState;
+use anos_abi::{Error, Kind, Rights};
+use anos_machine::records::Refill;
+use anos_machine::{CoreId, Machine, Ref, SchedContext, Slot, Thread};
+
+use crate::bounds::{LENDINGS, LONGEST_PERIOD_NS, SHORTEST_BUDGET_NS};
+use crate::call::{Answer, Request};
+use crate::thread::Part;
+use crate::{Outcome, Progress, Visit};
+
+/// The core that a SchedControl capability is about.
+pub(crate) fn core_of(control: &Slot) -> Outcome<CoreId> {
+    Ok(CoreId::new(control.object).ok_or(Error::InvalidArgument)?)
+}
+
+/// Takes up what has come back by now.
+fn refill(context: &mut SchedContext, now: u64) {
+    for _ in 0..context.refills.len() {
+        let first = context.refills[0];
+        if first.amount == 0 || first.time > now {
+            return;
+        }
+        context.left = context.left.saturating_add_unsigned(first.amount);
+        let [_, b, c, d] = context.refills;
+        context.refills = [b, c, d, Refill::default()];
+    }
+}
+
+/// Takes off what was used from `since` on.
+fn spend(context: &mut SchedContext, since: u64, spent: u64) {
+    context.used = context.used.saturating_add(spent);
+    if context.period == 0 || spent == 0 {
+        return;
+    }
+    context.left = context.left.saturating_sub_unsigned(spent);
+    let time = since.saturating_add(context.period);
+    for refill in &mut context.refills {
+        if refill.amount == 0 {
+            *refill = Refill { time, amount: spent };
+            return;
+        }
+    }
+    // No room: the last waits for this one.
+    let [.., last] = &mut context.refills;
+    *last = Refill { time, amount: last.amount.saturating_add(spent) };
+}
+
+impl<M: Machine> Visit<'_, M> {
+    /// Adds the time since the last look to the thread that runs on a core and its context, or to idleness.
+    pub(crate) fn charge(&mut self, core: CoreId) -> Outcome {
+        let now = self.machine.now();
+        let state = self.held.core(core)?;
+        let since = state.since;
+        let spent = now.saturating_sub(since);
+        state.since = now;
+        let Some(thread) = state.current.some() else {
+            state.idle_time = state.idle_time.saturating_add(spent);
+            return Ok(());
+        };
+        let record = self.held.store.get(thread)?;
+        record.cpu_time = record.cpu_time.saturating_add(spent);
+        if let Some(context) = record.context.some() {
+            spend(self.held.store.get(context)?, since, spent);
+        }
+        Ok(())
+    }
+
+    /// The context that a thread can run on, if it has one and has not lent it.
+    fn usable(&self, thread: Ref<Thread>) -> Outcome<Option<Ref<SchedContext>>> {
+        let Thread { context, borrower, .. } = self.held.store.see(thread)?;
+        Ok(if borrower.is_none() { context.some() } else { None })
+    }
+
+    /// Whether a thread has CPU time now.
+    pub(crate) fn has_time(&mut self, thread: Ref<Thread>) -> Outcome<bool> {
+        let Some(at) = self.usable(thread)? else { return Ok(false) };
+        if self.held.store.see(at)?.period == 0 {
+            return Ok(true);
+        }
+        let now = self.machine.now();
+        let context = self.held.store.get(at)?;
+        refill(context, now);
+        let (enough, faults) = (context.left > 0, context.faults != 0);
+        if enough && faults {
+            self.held.store.get(thread)?.fault[0] = 0;
+        }
+        Ok(enough)
+    }
+
+    /// When the running thread's budget ends, ns.
+    pub(crate) fn budget_end(&mut self) -> Outcome<u64> {
+        let core = self.mine()?;
+        let (thread, since) = (core.current, core.since);
+        let Some(thread) = thread.some() else { return Ok(u64::MAX) };
+        let Some(context) = self.held.store.see(thread)?.context.some() else { return Ok(u64::MAX) };
+        let context = self.held.store.see(context)?;
+        Ok(if context.period == 0 { u64::MAX } else { since.saturating_add_signed(context.left) })
+    }
+
+    /// A ready thread of this core was to run, and has no time. It waits until some comes back, or for its fault handler:
+    /// if it has no context, or one that says so. It is told once.
+    pub(crate) fn out_of_time(&mut self, thread: Ref<Thread>) -> Outcome {
+        let context = self.usable(thread)?;
+        let (back, told) = match context {
+            Some(context) => {
+                let context = self.held.store.see(context)?;
+                let [first, ..] = context.refills;
+                (first.time, context.faults == 0)
+            }
+            None => (u64::MAX, false),
+        };
+        let told = told || self.held.store.see(thread)?.fault[0] == FaultKind::NoTime as u64;
+        let handler = self.slot(Part::FaultEndpoint.of(thread))?;
+        let faults = !told && handler.kind() == Kind::Endpoint;
+        if faults {
+            self.need_offer(thread, Ref::at(handler.object))?;
+        }
+        if self.held.store.see(thread)?.queued != 0 {
+            self.dequeue(thread)?;
+        }
+        let record = self.held.store.get(thread)?;
+        if faults {
+            record.fault = [FaultKind::NoTime as u64, 0, context.is_none().into()];
+            return self.send_fault(thread, &handler);
+        }
+        record.deadline = back;
+        self.start_deadline(thread)
+    }
+
+    /// A caller lends its time and priority to the passive thread that takes its call.
+    pub(crate) fn lend(&mut self, from: Ref<Thread>, to: Ref<Thread>) -> Outcome {
+        let lender = self.held.store.see(from)?;
+        let (at, priority) = (lender.context, lender.priority);
+        let no_time = lender.sending == crate::ipc::FAULT && lender.fault[0] == FaultKind::NoTime as u64;
+        if at.is_none() || no_time || !self.held.store.see(to)?.context.is_none() {
+            return Ok(());
+        }
+        let context = self.held.store.get(at)?;
+        if usize::from(context.lent) >= LENDINGS {
+            return Ok(());
+        }
+        context.lent += 1;
+        context.user = to;
+        let core = CoreId::new(context.core.into()).ok_or(Error::InvalidArgument)?;
+        self.held.store.get(from)?.borrower = to;
+        let record = self.held.store.get(to)?;
+        (record.context, record.lender, record.priority) = (at, from, priority);
+        record.fault[0] = 0;
+        if record.core == core.number() { Ok(()) } else { self.place(to, core) }
+    }
+
+    /// A thread's wait ends: what it has lent comes back, through however many hands it has gone.
+    pub(crate) fn take_back(&mut self, thread: Ref<Thread>) -> Outcome {
+        let record = self.held.store.get(thread)?;
+        let at = record.context;
+        let mut next = core::mem::take(&mut record.borrower);
+        if next.is_none() {
+            return Ok(());
+        }
+        self.interrupt_user(at)?;
+        for _ in 0..LENDINGS {
+            let Some(borrower) = next.some() else { break };
+            let record = self.held.store.get(borrower)?;
+            (record.context, record.lender) = (Ref::NONE, Ref::NONE);
+            next = core::mem::take(&mut record.borrower);
+            let context = self.held.store.get(at)?;
+            context.lent = context.lent.saturating_sub(1);
+        }
+        self.held.store.get(at)?.user = thread;
+        Ok(())
+    }
+
+    /// Who uses a context is charged up to now, and looks again before it runs on.
+    fn interrupt_user(&mut self, at: Ref<SchedContext>) -> Outcome {
+        let SchedContext { user, core, .. } = *self.held.store.see(at)?;
+        let core = CoreId::new(core.into()).ok_or(Error::InvalidArgument)?;
+        if self.held.core(core)?.current == user && !user.is_none() {
+            self.bring_in(core)?;
+            self.charge(core)?;
+        }
+        Ok(())
+    }
+
+    /// A thread gets a context of its own; what it may have borrowed goes back.
+    pub(crate) fn bind(&mut self, thread: Ref<Thread>, at: Ref<SchedContext>) -> Outcome {
+        self.detach(thread)?;
+        let context = self.held.store.get(at)?;
+        (context.owner, context.user) = (thread, thread);
+        let core = CoreId::new(context.core.into()).ok_or(Error::InvalidArgument)?;
+        self.place(thread, core)?;
+        let record = self.held.store.get(thread)?;
+        record.context = at;
+        record.fault[0] = 0;
+        Ok(())
+    }
+
+    /// A thread has no time any more: what it borrowed goes back to the lender, what it owned to nobody.
+    pub(crate) fn detach(&mut self, thread: Ref<Thread>) -> Outcome {
+        self.take_back(thread)?;
+        let Thread { context: at, lender, .. } = *self.held.store.see(thread)?;
+        if at.is_none() {
+            return Ok(());
+        }
+        self.interrupt_user(at)?;
+        if let Some(lender) = lender.some() {
+            return self.take_back(lender);
+        }
+        let context = self.held.store.get(at)?;
+        (context.owner, context.user) = (Ref::NONE, Ref::NONE);
+        self.held.store.get(thread)?.context = Ref::NONE;
+        Ok(())
+    }
+
+    pub(crate) fn thread_set_context(&mut self, request: &Request) -> Outcome<Answer> {
+        let thread = Ref::<Thread>::at(request.target.object);
+        let source = match request.slots.pass() {
+            0 => None,
+            _ => Some(request.passed_kind(self, Kind::SchedContext, Rights::WRITE)?),
+        };
+        self.need_all()?;
+        if let Some((_, slot)) = source {
+            let owner = self.held.store.see(Ref::<SchedContext>::at(slot.object))?.owner;
+            if !owner.is_none() && owner != thread {
+                return Err(Error::Busy.into());
+            }
+        }
+        if self.set_part(thread, Part::Context, source)? == Progress::Again {
+            return Err(Error::Again.into());
+        }
+        if let Some((_, slot)) = source {
+            self.bind(thread, Ref::at(slot.object))?;
+        }
+        Ok(Answer::OK)
+    }
+
+    pub(crate) fn sched_context_info(&mut self, request: &Request) -> Outcome<Answer> {
+        let at = Ref::<SchedContext>::at(request.target.object);
+        self.need(at)?;
+        self.interrupt_user(at)?;
+        let now = self.machine.now();
+        let context = self.held.store.get(at)?;
+        refill(context, now);
+        let left = u64::try_from(context.left).unwrap_or(0);
+        let bound = u64::from(!context.owner.is_none());
+        Ok(Answer::words([context.core.into(), context.budget, context.period, left, context.used, bound, 0, 0]))
+    }
+
+    pub(crate) fn sched_control_limit(&mut self, request: &Request) -> Outcome<Answer> {
+        let [budget, period, faults, ..] = request.words;
+        let core = core_of(&request.target)?;
+        let (_, slot) = request.passed_kind(self, Kind::SchedContext, Rights::WRITE)?;
+        let at = Ref::<SchedContext>::at(slot.object);
+        let limited = SHORTEST_BUDGET_NS <= budget && budget <= period && period <= LONGEST_PERIOD_NS;
+        if faults > 1 || !limited && (budget | period | faults) != 0 {
+            return Err(Error::InvalidArgument.into());
+        }
+        if self.held.store.see(at)?.core != core.number() {
+            return Err(Error::InvalidArgument.into());
+        }
+        self.need(at)?;
+        self.interrupt_user(at)?;
+        let left = i64::try_from(budget).map_err(|_| Error::InvalidArgument)?;
+        let context = self.held.store.get(at)?;
+        (context.budget, context.period, context.left, context.faults) = (budget, period, left, u8::from(faults == 1));
+        context.refills = Default::default();
+        // Who waits for time that it now has looks again.
+        match context.user.some() {
+            Some(user) if self.state_of(user)? == ThreadState::Ready => {
+                self.place(user, core)?;
+                Ok(Answer::OK)
+            }
+            _ => Ok(Answer::OK),
+        }
+    }
+}
