@@ -9,7 +9,7 @@
 //!
 //! - [`ipc`]: Endpoint, Reply, Notification;
 //! - [`memory`](self::memory): Untyped, Frame, PageTable, AddressSpace, CapTable;
-//! - [`execution`]: Thread, SchedControl;
+//! - [`execution`]: Thread, SchedContext, SchedControl;
 //! - [`device`]: Interrupt, IoPort, and what makes them; Debug.
 
 use anos_abi::object::Method;
@@ -24,8 +24,10 @@ pub mod execution;
 pub mod ipc;
 pub mod memory;
 
-pub use device::{CounterValues, Debug, Interrupt, InterruptControl, IoPort, IoPortControl};
-pub use execution::{CoreInfo, SchedControl, StartState, Thread, ThreadInfo};
+pub use device::{
+    CounterValues, Debug, Interrupt, InterruptControl, InterruptMessage, IoPort, IoPortControl, PageInfo, ThreadRecord,
+};
+pub use execution::{CoreInfo, SchedContext, SchedContextInfo, SchedControl, StartState, Thread, ThreadInfo};
 pub use ipc::{Endpoint, Notification, Reply};
 pub use memory::{AddressSpace, CapTable, Frame, FrameInfo, Look, PageTable, Untyped, UntypedInfo};
 

@@ -1,13 +1,13 @@
 //! What drivers need, and the kernel's own console.
 
-use anos_abi::Error;
-use anos_abi::object::Method;
-use anos_interfaces::Bytes;
+use anos_abi::object::{Method, ThreadState};
+use anos_abi::{Error, Kind};
+use anos_interfaces::{Bytes, Name};
 
-use super::{Notification, Slot, capabilities, invoke};
+use super::{Notification, Slot, Thread, capabilities, invoke};
 
 capabilities! {
-    /// The right to one interrupt line.
+    /// The right to one interrupt line, or message-signalled interrupt.
     Interrupt;
     /// The right to a range of I/O ports (x86-64).
     IoPort;
@@ -17,6 +17,15 @@ capabilities! {
     IoPortControl;
     /// The kernel's console, counters, and power switch.
     Debug;
+}
+
+/// What a device writes, and where, to raise a message-signalled interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InterruptMessage {
+    /// The physical address.
+    pub address: u64,
+    /// The value.
+    pub value: u64,
 }
 
 impl Interrupt {
@@ -33,6 +42,12 @@ impl Interrupt {
     /// Disconnects and masks the line.
     pub fn unbind(self) -> Result<(), Error> {
         invoke(self.0, Method::InterruptUnbind, &[], None, None).map(|_| ())
+    }
+
+    /// How a device raises it; [`Error::Unsupported`] if it is a wire.
+    pub fn message(self) -> Result<InterruptMessage, Error> {
+        let [address, value, ..] = invoke(self.0, Method::InterruptMessage, &[], None, None)?;
+        Ok(InterruptMessage { address, value })
     }
 }
 
@@ -73,7 +88,7 @@ impl IoPortControl {
     }
 }
 
-/// The kernel's counters since it started.
+/// What a core has done since the kernel started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CounterValues {
     /// System calls.
@@ -88,18 +103,48 @@ pub struct CounterValues {
     pub kicks: u64,
     /// TLB shootdowns.
     pub shootdowns: u64,
-    /// Pages of main memory.
-    pub memory_pages: u64,
-    /// Pages of it that the kernel keeps for itself.
-    pub kernel_pages: u64,
+    /// Locks taken.
+    pub locks_taken: u64,
+    /// Locks that another core held, so that it had to wait.
+    pub locks_waited: u64,
 }
 
 impl CounterValues {
     /// From the words of the answer.
     pub fn from_words(words: &[u64; 8]) -> Self {
-        let [system_calls, interrupts, faults, switches, kicks, shootdowns, memory_pages, kernel_pages] = *words;
-        CounterValues { system_calls, interrupts, faults, switches, kicks, shootdowns, memory_pages, kernel_pages }
+        let [system_calls, interrupts, faults, switches, kicks, shootdowns, locks_taken, locks_waited] = *words;
+        CounterValues { system_calls, interrupts, faults, switches, kicks, shootdowns, locks_taken, locks_waited }
     }
+}
+
+/// What the kernel knows of a page of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageInfo {
+    /// The kind of the objects in it; [`Kind::Empty`] if there are none.
+    pub kind: Kind,
+    /// The cores at home there, as bits.
+    pub homes: u64,
+    /// The cores on which it is loaded as an AddressSpace, as bits.
+    pub loaded: u64,
+}
+
+/// What the kernel knows of a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThreadRecord {
+    /// Its name.
+    pub name: Name,
+    /// Whether it runs, or on what it waits.
+    pub state: ThreadState,
+    /// Its priority.
+    pub priority: u8,
+    /// The core it runs on.
+    pub core: u8,
+    /// The physical address of what it waits on, or 0.
+    pub waits_on: u64,
+    /// Where it was when it last entered the kernel.
+    pub program_counter: u64,
+    /// CPU time it has used, in ns.
+    pub cpu_time_ns: u64,
 }
 
 impl Debug {
@@ -122,8 +167,36 @@ impl Debug {
         }
     }
 
-    /// The kernel's counters.
-    pub fn counters(self) -> Result<CounterValues, Error> {
-        invoke(self.0, Method::DebugCounters, &[], None, None).map(|words| CounterValues::from_words(&words))
+    /// What a core has done.
+    pub fn counters(self, core: u64) -> Result<CounterValues, Error> {
+        invoke(self.0, Method::DebugCounters, &[core], None, None).map(|words| CounterValues::from_words(&words))
+    }
+
+    /// Names a thread for people: up to 32 bytes.
+    pub fn name(self, thread: Thread, name: &str) -> Result<(), Error> {
+        let words = Name::new(name).ok_or(Error::InvalidArgument)?.words();
+        invoke(self.0, Method::DebugName, &words, Some(thread.0), None).map(|_| ())
+    }
+
+    /// What the kernel knows of the page at this physical address.
+    pub fn page(self, address: u64) -> Result<PageInfo, Error> {
+        let [kind, homes, loaded, ..] = invoke(self.0, Method::DebugPage, &[address], None, None)?;
+        Ok(PageInfo { kind: Kind::try_from(kind)?, homes, loaded })
+    }
+
+    /// What the kernel knows of the thread in the page at this physical address.
+    pub fn thread(self, address: u64) -> Result<ThreadRecord, Error> {
+        let [name @ .., state, waits_on, program_counter, cpu_time_ns] =
+            invoke(self.0, Method::DebugThread, &[address], None, None)?;
+        let [state, priority, core, ..] = state.to_le_bytes();
+        Ok(ThreadRecord {
+            name: Name::from_words(&name),
+            state: ThreadState::from_number(state.into()),
+            priority,
+            core,
+            waits_on,
+            program_counter,
+            cpu_time_ns,
+        })
     }
 }

@@ -154,6 +154,11 @@ impl CapTable {
         invoke_step(self.0, Method::CapTableRevoke, &[slot.number().into()], None, None).map(|_| ())
     }
 
+    /// Calls off every wait to send through an Endpoint with the badge of this capability to it.
+    pub fn cancel(self, slot: Slot) -> Result<(), Error> {
+        invoke(self.0, Method::CapTableCancel, &[slot.number().into()], None, None).map(|_| ())
+    }
+
     /// Says what lies in a slot.
     pub fn look(self, slot: Slot) -> Result<Look, Error> {
         let [kind, rights, badge, size, in_use, ..] =
