@@ -3,8 +3,8 @@
 //! An interrupt becomes a signal: slot n of the kernel's own table holds a copy of the Notification capability that
 //! line n signals, so it goes when that is revoked. A level-triggered line stays masked until its driver acknowledges.
 
-use anos_abi::{Error, Kind, Rights};
-use anos_machine::{CoreId, Machine, Ref, Reset, Slot, SlotRef, Thread};
+use anos_abi::{Error, Kind, PAGE_SIZE, Rights};
+use anos_machine::{CoreId, Machine, PageRecord, Ref, Reset, Slot, SlotRef, Thread};
 
 use crate::bounds::MAX_INTERRUPTS;
 use crate::call::{Answer, Request};
@@ -235,13 +235,26 @@ impl<M: Machine> Visit<'_, M> {
         Ok(Answer::OK)
     }
 
+    /// The record of a page that a program names by its physical address.
+    fn page(&self, request: &Request) -> Outcome<&PageRecord> {
+        let address = request.words[0];
+        if !self.held.store.is_memory(address) {
+            return Err(Error::InvalidArgument.into());
+        }
+        self.held.store.record(address)
+    }
+
     pub(crate) fn debug_page(&mut self, request: &Request) -> Outcome<Answer> {
-        let record = self.held.store.record(request.words[0])?;
+        let record = self.page(request)?;
         Ok(Answer::words([record.kind().into(), record.homes().0, record.loaded().0, 0, 0, 0, 0, 0]))
     }
 
     pub(crate) fn debug_thread(&mut self, request: &Request) -> Outcome<Answer> {
-        let thread = self.held.store.see(Ref::<Thread>::at(request.words[0]))?;
+        if self.page(request)?.kind() != Kind::Thread as u8 {
+            return Err(Error::InvalidArgument.into());
+        }
+        let page = request.words[0] & !(PAGE_SIZE - 1);
+        let thread = self.held.store.see(Ref::<Thread>::at(page))?;
         let [a, b, c, d] = thread.name;
         let state = u64::from_le_bytes([thread.state, thread.priority, thread.core, 0, 0, 0, 0, 0]);
         Ok(Answer::words([a, b, c, d, state, thread.waits_on, thread.registers.pc, thread.cpu_time]))

@@ -6,12 +6,14 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use anos::abi::PAGE_SIZE;
 use anos::abi::boot::slot;
 use anos::capability::{
-    AddressSpace, CapTable, Capability, Frame, Look, Notification, PageTable, SchedControl, Slot, Untyped,
+    AddressSpace, CapTable, Capability, CounterValues, Frame, Look, Notification, PageTable, SchedContext,
+    SchedControl, Slot, Thread, Untyped,
 };
 use anos::time::Instant;
 use anos::{Error, Rights, env};
 
 use crate::check::{Failure, Outcome};
+use crate::supervisor::DEBUG;
 
 /// The program's own table.
 pub const TABLE: CapTable = env::OWN_TABLE;
@@ -107,6 +109,23 @@ pub fn core(number: u64) -> SchedControl {
     SchedControl::at(Slot::new(slot::SCHED_CONTROL + u32::from(low)))
 }
 
+/// What all cores have done.
+pub fn counters() -> Result<CounterValues, Error> {
+    let mut sum = CounterValues::default();
+    for core in 0..env::cores() {
+        let counters = DEBUG.counters(core)?;
+        sum.system_calls += counters.system_calls;
+        sum.interrupts += counters.interrupts;
+        sum.faults += counters.faults;
+        sum.switches += counters.switches;
+        sum.kicks += counters.kicks;
+        sum.shootdowns += counters.shootdowns;
+        sum.locks_taken += counters.locks_taken;
+        sum.locks_waited += counters.locks_waited;
+    }
+    Ok(sum)
+}
+
 /// A fresh start for the next case.
 pub fn reset() {
     SHARED.iter().for_each(|word| word.store(0, Ordering::SeqCst));
@@ -155,6 +174,21 @@ impl Window {
     /// Its words.
     pub fn words(self) -> impl Iterator<Item = u64> {
         (0..self.words).map(move |word| self.read(word))
+    }
+}
+
+/// CPU time of several cores.
+#[derive(Clone, Copy)]
+pub struct Contexts {
+    used: u64,
+    contexts: [SchedContext; 4],
+}
+
+impl Contexts {
+    /// The one of a core; of another, if there are fewer.
+    pub fn of(&self, core: u64) -> SchedContext {
+        let [first, ..] = self.contexts;
+        self.contexts.get(to_usize(core % self.used.max(1))).copied().unwrap_or(first)
     }
 }
 
@@ -226,6 +260,28 @@ impl Case {
     /// A new Untyped, Frame or CapTable of the least size.
     pub fn make_small<T: Capability>(&mut self) -> Result<T, Error> {
         self.make_sized(if T::KIND == anos::Kind::CapTable { 64 } else { 1 })
+    }
+
+    /// CPU time of a core, without a limit.
+    pub fn context(&mut self, on: u64) -> Result<SchedContext, Error> {
+        core(on).make_context(MEMORY, self.slot())
+    }
+
+    /// Moves a thread to a core: gives it CPU time of that core.
+    pub fn move_to(&mut self, thread: Thread, on: u64) -> Result<SchedContext, Error> {
+        let context = self.context(on)?;
+        thread.set_context(Some(context))?;
+        Ok(context)
+    }
+
+    /// CPU time of the first cores, at most four, for a thread that moves around.
+    pub fn contexts(&mut self) -> Result<Contexts, Error> {
+        let mut all = Contexts { used: 0, contexts: [SchedContext::at(Slot::new(0)); 4] };
+        for (on, place) in (0..env::cores()).zip(&mut all.contexts) {
+            *place = self.context(on)?;
+            all.used += 1;
+        }
+        Ok(all)
     }
 
     /// A copy of a capability with at most these rights.

@@ -9,7 +9,7 @@ use anos::capability::{AddressSpace, CapTable, Capability, Endpoint, Frame, Repl
 use anos::{Error, Message, Rights};
 
 use crate::arch;
-use crate::case::{Case, PATIENCE_MS, READ_EXECUTE, SPACE, core, in_ms};
+use crate::case::{Case, PATIENCE_MS, READ_EXECUTE, SPACE, in_ms};
 use crate::check::{Failure, Outcome};
 use crate::helper::NORMAL;
 
@@ -116,7 +116,7 @@ impl Case {
         thread.set_table(table)?;
         thread.set_space(space)?;
         thread.set_fault_endpoint(Some(faults))?;
-        thread.set_core(core(on))?;
+        self.move_to(thread, on)?;
         thread.set_priority(NORMAL, NORMAL)?;
         let hands = Hands { thread, endpoint, reply, code };
         hands.start(stack_pointer)?;

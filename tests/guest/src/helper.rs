@@ -6,11 +6,11 @@
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use anos::capability::{Capability, Notification, Slot, StartState, Thread};
+use anos::capability::{Capability, Notification, SchedContext, Slot, StartState, Thread};
 use anos::{Error, Rights};
 
 use crate::arch;
-use crate::case::{Case, PATIENCE_MS, SPACE, TABLE, core, in_ms, to_usize};
+use crate::case::{Case, PATIENCE_MS, SPACE, TABLE, in_ms, to_usize};
 use crate::supervisor::FAULTS;
 
 /// Below the case.
@@ -72,6 +72,8 @@ pub extern "C" fn run(task: &Task) -> ! {
 pub struct Helper {
     /// Its thread.
     pub thread: Thread,
+    /// Its CPU time.
+    pub context: SchedContext,
     index: usize,
 }
 
@@ -105,13 +107,13 @@ impl Case {
         thread.set_table(TABLE)?;
         thread.set_space(SPACE)?;
         thread.set_fault_endpoint(Some(FAULTS))?;
-        thread.set_core(core(on))?;
+        let context = self.move_to(thread, on)?;
         thread.set_priority(priority, u8::MAX)?;
         task.function.store(function as usize as u64, Ordering::SeqCst);
         task.argument.store(argument, Ordering::SeqCst);
         task.thread.store(thread.slot().number(), Ordering::SeqCst);
         task.done.store(done.slot().number(), Ordering::SeqCst);
-        Ok(Helper { thread, index })
+        Ok(Helper { thread, context, index })
     }
 
     /// Starts a helper.

@@ -10,7 +10,8 @@ use core::fmt::{self, Write};
 
 use anos::abi::boot::{self, BootInfo, slot};
 use anos::abi::fault::{self, FaultKind};
-use anos::capability::{Capability, Debug, Endpoint, Reply, Slot, StartState, Thread, Untyped};
+use anos::abi::object::ThreadFlags;
+use anos::capability::{Capability, Debug, Endpoint, Reply, SchedContext, Slot, StartState, Thread, Untyped};
 use anos::sys::Received;
 use anos::{Error, Kind, Message, Rights, env};
 
@@ -34,6 +35,8 @@ pub const WORKER: Thread = Thread::at(Slot::new(516));
 const REPORTS: Endpoint = Endpoint::at(Slot::new(518));
 /// The first thread itself, out of its usual slot.
 const SUPERVISOR: Thread = Thread::at(Slot::new(519));
+/// The worker's CPU time.
+pub const WORKER_CONTEXT: SchedContext = SchedContext::at(Slot::new(521));
 /// Where the whole of a case's memory goes, to see that it is free.
 const PROBE: Slot = Slot::new(520);
 
@@ -129,6 +132,7 @@ fn set_up() -> Outcome {
     OWN_MEMORY.make::<Endpoint>(0, ENDPOINT.slot())?;
     OWN_MEMORY.make::<Reply>(0, REPLY.slot())?;
     OWN_MEMORY.make::<Thread>(0, WORKER.slot())?;
+    core(0).make_context(OWN_MEMORY, WORKER_CONTEXT.slot())?;
     TABLE.mint(ENDPOINT.slot(), FAULTS.slot(), Rights::ALL, BADGE_FAULT)?;
     TABLE.mint(ENDPOINT.slot(), REPORTS.slot(), Rights::ALL, BADGE_REPORT)?;
     // A panic suspends the first thread by its usual slot. With an Endpoint there instead, it reports itself.
@@ -192,7 +196,9 @@ fn run_one(tally: &mut Tally, group: &Group, case: &'static TestCase) {
 /// Runs a case in the worker, and waits until it ends in one way or another.
 fn run(case: &'static TestCase) -> Outcome {
     case::reset();
-    WORKER.set_core(core(0))?;
+    WORKER.set_context(Some(WORKER_CONTEXT))?;
+    core(0).limit(WORKER_CONTEXT, 0, 0, false)?;
+    WORKER.set_flags(ThreadFlags(0))?;
     WORKER.set_priority(NORMAL, u8::MAX)?;
     WORKER.start(&StartState {
         program_counter: arch::worker_entry as *const () as u64,

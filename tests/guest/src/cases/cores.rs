@@ -10,10 +10,9 @@ use anos::{Error, Kind, Message, Rights, env, sys};
 use super::cases;
 use super::ipc::{at, number, server};
 use super::threads::count_for_ever;
-use crate::case::{Case, PATIENCE_MS, TABLE, count, in_ms, look, shared, shared_value, spin};
+use crate::case::{Case, PATIENCE_MS, TABLE, count, counters, in_ms, look, shared, shared_value, spin};
 use crate::check::{Outcome, check, equal};
 use crate::helper::{HIGH, LOW, NORMAL};
-use crate::supervisor::DEBUG;
 
 cases![
     every_core_runs_threads,
@@ -111,13 +110,13 @@ fn a_signal_wakes_an_idle_core(case: &mut Case) -> Outcome {
 }
 
 fn a_kick_is_counted(case: &mut Case) -> Outcome {
-    let before = DEBUG.counters()?.kicks;
+    let before = counters()?.kicks;
     for _ in 0..5 {
         case.sleep(2)?;
         let helper = case.helper(1, LOW, |_| count(0), 0)?;
         case.join(helper)?;
     }
-    let kicks = DEBUG.counters()?.kicks - before;
+    let kicks = counters()?.kicks - before;
     check!(kicks >= 1, "{kicks} kicks");
     Ok(())
 }

@@ -9,7 +9,7 @@ use anos::{Error, Message, Rights};
 
 use super::cases;
 use super::ipc::{at, number};
-use crate::case::{Case, PATIENCE_MS, ROUNDS, core, count, in_ms, now, shared, shared_value, spin_until, ticket};
+use crate::case::{Case, PATIENCE_MS, ROUNDS, count, in_ms, now, shared, shared_value, spin_until, ticket};
 use crate::check::{Failure, Outcome, check, equal};
 use crate::helper::{HIGH, LOW};
 
@@ -246,7 +246,7 @@ fn a_deadline_moves_with_its_thread(case: &mut Case) -> Outcome {
     shared(0).store(number(never), Ordering::SeqCst);
     shared(40).store(in_ms(50), Ordering::SeqCst);
     let helper = case.helper(0, HIGH, wait_and_note, 0)?;
-    helper.thread.set_core(core(1))?;
+    case.move_to(helper.thread, 1)?;
     case.join(helper)?;
     equal!((shared_value(39), helper.thread.info()?.core), (1, 1));
     Ok(())

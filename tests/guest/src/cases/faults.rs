@@ -9,10 +9,9 @@ use anos::{Error, Rights};
 
 use super::cases;
 use crate::arch;
-use crate::case::{Case, READ_EXECUTE, READ_WRITE, SPACE, TABLE};
+use crate::case::{Case, READ_EXECUTE, READ_WRITE, SPACE, TABLE, counters};
 use crate::check::{Failure, Outcome, check, equal};
 use crate::hands::{CODE, Event, Fault, Hands, Order, page};
-use crate::supervisor::DEBUG;
 
 cases![
     reading_null_faults,
@@ -371,12 +370,12 @@ fn faults_of_many_threads_come_one_by_one(case: &mut Case) -> Outcome {
 
 fn faults_are_counted(case: &mut Case) -> Outcome {
     let hands = case.hands(0)?;
-    let before = DEBUG.counters()?.faults;
+    let before = counters()?.faults;
     for _ in 0..10 {
         fault_of(hands, Order::Read, 0, FaultKind::Read)?;
         hands.again()?;
     }
-    equal!(DEBUG.counters()?.faults - before, 10);
+    equal!(counters()?.faults - before, 10);
     Ok(())
 }
 

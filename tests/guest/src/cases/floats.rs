@@ -9,7 +9,7 @@ use anos::{Rights, env};
 use super::cases;
 use super::ipc::{at, number};
 use crate::arch;
-use crate::case::{self, Case, SPACE, core, count, in_ms, shared, shared_value};
+use crate::case::{self, Case, SPACE, count, in_ms, shared, shared_value};
 use crate::check::{Outcome, check, equal};
 use crate::hands::{Event, Order};
 use crate::helper::{HIGH, LOW, NORMAL};
@@ -97,8 +97,9 @@ fn registers_survive_a_move_to_another_core(case: &mut Case) -> Outcome {
     for round in 1..=case::ROUNDS {
         let helper = case.helper(1, LOW, hold, 9)?;
         let other = case.helper(1, LOW, hold, 10)?;
+        let contexts = case.contexts()?;
         while shared_value(1) < 2 * round && moves < 10_000 {
-            helper.thread.set_core(core(moves % env::cores()))?;
+            helper.thread.set_context(Some(contexts.of(moves)))?;
             case.sleep(1)?;
             moves += 1;
         }

@@ -13,10 +13,10 @@ use anos::{Error, Kind, Rights};
 
 use super::cases;
 use super::ipc::number;
-use crate::case::{Case, PATIENCE_MS, READ_WRITE, SPACE, TABLE, in_ms, look, shared, shared_value, to_usize};
+use crate::case::{Case, PATIENCE_MS, READ_WRITE, SPACE, TABLE, counters, in_ms, look, shared, shared_value, to_usize};
 use crate::check::{Failure, Outcome, check, equal};
 use crate::helper::HIGH;
-use crate::supervisor::{DEBUG, devices};
+use crate::supervisor::devices;
 
 cases![
     a_line_is_claimed_once,
@@ -264,7 +264,7 @@ fn many_interrupts_come_one_after_the_other(case: &mut Case) -> Outcome {
 
 fn interrupts_are_counted(case: &mut Case) -> Outcome {
     let (uart, line, original) = connected(case)?;
-    let before = DEBUG.counters()?.interrupts;
+    let before = counters()?.interrupts;
     for _ in 0..10 {
         uart.raise()?;
         let bits = original.wait(in_ms(PATIENCE_MS));
@@ -272,7 +272,7 @@ fn interrupts_are_counted(case: &mut Case) -> Outcome {
         equal!(bits, Ok(8));
         line.acknowledge()?;
     }
-    let counted = DEBUG.counters()?.interrupts - before;
+    let counted = counters()?.interrupts - before;
     check!(counted >= 10, "{counted} interrupts");
     Ok(())
 }

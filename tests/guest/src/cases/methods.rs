@@ -26,7 +26,7 @@ cases![
 ];
 
 /// A capability of each kind that answers to methods, as this machine has them.
-fn one_of_each(case: &mut Case) -> Outcome<[Option<(Kind, Slot)>; 12]> {
+fn one_of_each(case: &mut Case) -> Outcome<[Option<(Kind, Slot)>; 13]> {
     let (memory, frame): (Untyped, Frame) = (case.make_small()?, case.make_small()?);
     let (table, space, thread): (PageTable, AddressSpace, Thread) = (case.make()?, case.make()?, case.make()?);
     let slots: CapTable = case.make_small()?;
@@ -41,6 +41,7 @@ fn one_of_each(case: &mut Case) -> Outcome<[Option<(Kind, Slot)>; 12]> {
         Some((Kind::AddressSpace, space.slot())),
         Some((Kind::CapTable, slots.slot())),
         Some((Kind::Thread, thread.slot())),
+        Some((Kind::SchedContext, case.context(0)?.slot())),
         Some((Kind::Interrupt, line)),
         Some((Kind::InterruptControl, interrupts.slot())),
         Some((Kind::SchedControl, core(0).slot())),
@@ -51,8 +52,8 @@ fn one_of_each(case: &mut Case) -> Outcome<[Option<(Kind, Slot)>; 12]> {
     if cfg!(target_arch = "x86_64") {
         let (ports, control) = (case.slot(), IoPortControl::at(Slot::new(slot::IO_PORT_CONTROL)));
         control.get(0x3ff, 0x3ff, ports)?;
-        all[10] = Some((Kind::IoPort, ports));
-        all[11] = Some((Kind::IoPortControl, control.slot()));
+        all[11] = Some((Kind::IoPort, ports));
+        all[12] = Some((Kind::IoPortControl, control.slot()));
     }
     Ok(all)
 }
@@ -118,9 +119,12 @@ fn answer_to_absurd_words(method: Method) -> Result<(), Error> {
         | Method::ThreadBind
         | Method::ThreadSuspend
         | Method::ThreadInfo
+        | Method::ThreadSetContext
+        | Method::ThreadReadRegisters
+        | Method::SchedContextInfo
         | Method::InterruptUnbind
-        | Method::SchedControlInfo
-        | Method::DebugCounters => Ok(()),
+        | Method::SchedControlInfo => Ok(()),
+        Method::InterruptMessage => Err(Error::Unsupported),
         Method::FrameUnmap | Method::PageTableUnmap | Method::InterruptAck => Err(Error::NotMapped),
         Method::ThreadResume => Err(Error::NotRunnable),
         Method::CapTableCopy
@@ -132,7 +136,9 @@ fn answer_to_absurd_words(method: Method) -> Result<(), Error> {
         | Method::PageTableMap
         | Method::ThreadSetTable
         | Method::ThreadSetSpace
-        | Method::ThreadSetCore
+        | Method::CapTableCancel
+        | Method::SchedControlLimit
+        | Method::DebugName
         | Method::InterruptBind => Err(Error::InvalidSlot),
         _ => Err(Error::InvalidArgument),
     }
@@ -155,7 +161,7 @@ fn methods_refuse_absurd_words(case: &mut Case) -> Outcome {
 }
 
 /// Methods that take a capability along, and words that are all right otherwise.
-const WITH_CAPABILITY: [(Method, [u64; 3]); 11] = [
+const WITH_CAPABILITY: [(Method, [u64; 3]); 13] = [
     (Method::FrameMap, [0x40_0000, 3, 0]),
     (Method::PageTableMap, [0x40_0000, 1, 0]),
     (Method::CapTableCopy, [9, 15, 0]),
@@ -165,7 +171,9 @@ const WITH_CAPABILITY: [(Method, [u64; 3]); 11] = [
     (Method::ThreadSetSpace, [0; 3]),
     (Method::ThreadSetFaultEndpoint, [0; 3]),
     (Method::ThreadBind, [0; 3]),
-    (Method::ThreadSetCore, [0; 3]),
+    (Method::ThreadSetContext, [0; 3]),
+    (Method::SchedControlLimit, [0; 3]),
+    (Method::DebugName, [0; 3]),
     (Method::InterruptBind, [0; 3]),
 ];
 

@@ -6,7 +6,7 @@ use anos::capability::{Capability, Debug, IoPort, IoPortControl, Slot, invoke};
 use anos::{Error, Kind, Rights, env, sys};
 
 use super::cases;
-use crate::case::{Case, core, look};
+use crate::case::{Case, core, counters, look};
 use crate::check::{Outcome, check, equal};
 use crate::supervisor::DEBUG;
 
@@ -131,17 +131,17 @@ fn an_unknown_reset_is_refused(case: &mut Case) -> Outcome {
 fn counters_take_read_and_console_takes_write(case: &mut Case) -> Outcome {
     let (reader, writer) = (case.copy(DEBUG, Rights::READ)?, case.copy(DEBUG, Rights::WRITE)?);
     equal!(reader.write(b"no"), Err(Error::MissingRights));
-    equal!(writer.counters(), Err(Error::MissingRights));
-    check!(reader.counters()?.system_calls > 0);
+    equal!(writer.counters(0), Err(Error::MissingRights));
+    check!(reader.counters(0)?.system_calls > 0);
     Ok(())
 }
 
 fn system_calls_are_counted(_: &mut Case) -> Outcome {
-    let before = DEBUG.counters()?.system_calls;
+    let before = DEBUG.counters(0)?.system_calls;
     for _ in 0..100 {
         sys::yield_now();
     }
-    let counted = DEBUG.counters()?.system_calls - before;
+    let counted = DEBUG.counters(0)?.system_calls - before;
     // Nobody else runs; the second look at the counters is the 101st.
     equal!(counted, 101);
     Ok(())
@@ -150,11 +150,11 @@ fn system_calls_are_counted(_: &mut Case) -> Outcome {
 fn switches_are_counted(case: &mut Case) -> Outcome {
     let (endpoint, ..) = super::ipc::server(case, env::cores() - 1)?;
     let server = core(env::cores() - 1);
-    let before = (DEBUG.counters()?.switches, server.info()?.switches);
+    let before = (counters()?.switches, server.info()?.switches);
     for _ in 0..10 {
         endpoint.call(&anos::Message::OK)?;
     }
-    let after = (DEBUG.counters()?.switches, server.info()?.switches);
+    let after = (counters()?.switches, server.info()?.switches);
     check!(after.0 - before.0 >= 20, "{} switches in all", after.0 - before.0);
     check!(after.1 - before.1 >= 10, "{} switches of the server's core", after.1 - before.1);
     Ok(())

@@ -6,12 +6,12 @@ use anos::abi::object::Method;
 use anos::abi::syscall::{FOREVER, POLL};
 use anos::abi::{Operation, Slots, SystemCall};
 use anos::capability::{Capability, Endpoint, Notification};
-use anos::{Error, Kind, Message, Rights, env};
+use anos::{Error, Kind, Message, Rights};
 
 use super::cases;
 use super::ipc::{at, number, words};
 use crate::arch::{self, REGISTERS, Registers};
-use crate::case::{Case, MEMORY, ROUNDS, TABLE, core, count, shared, shared_value};
+use crate::case::{Case, MEMORY, ROUNDS, TABLE, count, shared, shared_value};
 use crate::check::{Outcome, check, equal};
 use crate::helper::{HIGH, LOW};
 
@@ -210,8 +210,9 @@ fn integers_survive_a_move_to_another_core(case: &mut Case) -> Outcome {
     // Where the machine under this one is busy, the helper may be done before it has moved much.
     for round in 1..=ROUNDS {
         let helper = case.helper(1, LOW, hold, 9)?;
+        let contexts = case.contexts()?;
         while shared_value(1) < round && moves < 10_000 {
-            helper.thread.set_core(core(moves % env::cores()))?;
+            helper.thread.set_context(Some(contexts.of(moves)))?;
             case.sleep(1)?;
             moves += 1;
         }

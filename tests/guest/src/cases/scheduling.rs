@@ -4,13 +4,13 @@ use core::sync::atomic::Ordering;
 
 use anos::abi::object::{Method, ThreadState};
 use anos::abi::syscall::FOREVER;
-use anos::capability::{Capability, Notification, SchedControl, Thread, invoke};
+use anos::capability::{Capability, Notification, SchedContext, SchedControl, Thread, invoke};
 use anos::{Error, Rights, env, sys};
 
 use super::cases;
 use super::ipc::{at, number};
 use super::threads::count_for_ever;
-use crate::case::{Case, ROUNDS, core, count, in_ms, now, shared, shared_value, spin, spin_until, ticket};
+use crate::case::{Case, MEMORY, ROUNDS, core, count, in_ms, now, shared, shared_value, spin, spin_until, ticket};
 use crate::check::{Outcome, check, equal};
 use crate::helper::{HIGH, LOW, NORMAL};
 use crate::supervisor::WORKER;
@@ -29,7 +29,7 @@ cases![
     lowering_oneself_lets_another_run,
     priorities_end_at_255,
     nobody_gives_more_than_its_ceiling,
-    a_thread_s_core_needs_a_sched_control,
+    a_thread_s_core_needs_a_context_of_it,
     a_core_without_work_idles,
     a_more_urgent_thread_preempts_on_another_core on 2,
     raising_a_thread_preempts_on_another_core on 2,
@@ -215,14 +215,19 @@ fn nobody_gives_more_than_its_ceiling(case: &mut Case) -> Outcome {
     Ok(())
 }
 
-fn a_thread_s_core_needs_a_sched_control(case: &mut Case) -> Outcome {
+fn a_thread_s_core_needs_a_context_of_it(case: &mut Case) -> Outcome {
     let (thread, other): (Thread, Notification) = (case.make()?, case.make()?);
     let empty = case.slot();
-    equal!(thread.set_core(SchedControl::at(other.slot())), Err(Error::WrongKind));
-    equal!(thread.set_core(SchedControl::at(empty)), Err(Error::EmptySlot));
+    equal!(thread.set_context(Some(SchedContext::at(other.slot()))), Err(Error::WrongKind));
+    equal!(thread.set_context(Some(SchedContext::at(empty))), Err(Error::EmptySlot));
+    // Who may only look at a core makes no time of it.
     let reader = case.copy(core(0), Rights::READ)?;
-    equal!(thread.set_core(reader), Err(Error::MissingRights));
-    equal!(thread.set_core(core(env::cores() - 1)), Ok(()));
+    equal!(reader.make_context(MEMORY, empty).map(|_| ()), Err(Error::MissingRights));
+    equal!(SchedControl::at(other.slot()).make_context(MEMORY, empty).map(|_| ()), Err(Error::WrongKind));
+    let context = case.context(env::cores() - 1)?;
+    let powerless = case.copy(context, Rights::READ)?;
+    equal!(thread.set_context(Some(powerless)), Err(Error::MissingRights));
+    equal!(thread.set_context(Some(context)), Ok(()));
     equal!(u64::from(thread.info()?.core), env::cores() - 1);
     Ok(())
 }
@@ -271,12 +276,12 @@ fn a_running_thread_moves_to_another_core(case: &mut Case) -> Outcome {
     let helper = case.helper(1, LOW, count_for_ever, 0)?;
     check!(spin(|| shared_value(0) != 0), "it never ran");
     // To this core, on which it is not urgent enough to run now.
-    helper.thread.set_core(core(0))?;
+    case.move_to(helper.thread, 0)?;
     let seen = shared_value(0);
     spin_until(20, || shared_value(0) != seen);
     equal!((shared_value(0), helper.thread.info()?.core), (seen, 0));
     case.eventually(|| shared_value(0) > seen)?;
-    helper.thread.set_core(core(1))?;
+    case.move_to(helper.thread, 1)?;
     let seen = shared_value(0);
     check!(spin(|| shared_value(0) > seen), "it does not go on there");
     Ok(())
@@ -286,7 +291,7 @@ fn a_waiting_thread_wakes_on_its_new_core(case: &mut Case) -> Outcome {
     let original: Notification = case.make()?;
     let bit = case.mint(original, Rights::ALL, 1)?;
     let helper = case.helper(0, HIGH, wait_then_count, number(original))?;
-    helper.thread.set_core(core(1))?;
+    case.move_to(helper.thread, 1)?;
     bit.signal()?;
     check!(spin(|| shared_value(0) == 1), "it never woke");
     equal!(helper.thread.info()?.core, 1);
@@ -332,10 +337,12 @@ fn a_thread_moves_a_hundred_times(case: &mut Case) -> Outcome {
         }
     }
     let helper = case.helper(1, HIGH, work, 0)?;
+    let contexts = case.contexts()?;
+    let others = env::cores().min(4) - 1;
     for n in 0..100 {
         // Never to this core, where it would keep this thread from running.
-        let on = 1 + n % (env::cores() - 1);
-        helper.thread.set_core(core(on))?;
+        let on = 1 + n % others;
+        helper.thread.set_context(Some(contexts.of(on)))?;
         let seen = shared_value(0);
         check!(spin(|| shared_value(0) > seen), "it does not run on core {on} (move {n})");
         equal!(u64::from(helper.thread.info()?.core), on);

@@ -7,10 +7,9 @@ use anos::capability::{AddressSpace, Capability, Endpoint, Frame, PageTable, Unt
 use anos::{Error, Rights, env};
 
 use super::cases;
-use crate::case::{Case, READ_EXECUTE, READ_WRITE, SPACE, TABLE};
+use crate::case::{Case, READ_EXECUTE, READ_WRITE, SPACE, TABLE, counters};
 use crate::check::{Outcome, check, equal};
 use crate::hands::{Event, Fault, Hands, Order};
-use crate::supervisor::DEBUG;
 
 cases![
     a_mapped_frame_holds_what_is_written,
@@ -405,12 +404,12 @@ fn unmapping_reaches_other_cores(case: &mut Case) -> Outcome {
 }
 
 fn a_shootdown_is_counted(case: &mut Case) -> Outcome {
-    let before = DEBUG.counters()?.shootdowns;
+    let before = counters()?.shootdowns;
     for _ in 0..3 {
         let window = case.window(1)?;
         watchers(case, window.address, || window.frame.unmap())?;
     }
-    let counted = DEBUG.counters()?.shootdowns - before;
+    let counted = counters()?.shootdowns - before;
     check!(counted >= 1, "{counted} shootdowns");
     Ok(())
 }
