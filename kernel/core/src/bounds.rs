@@ -36,5 +36,7 @@ pub const TIME_STEPS: usize = 4;
 pub const SHORTEST_BUDGET_NS: u64 = 10_000;
 /// The longest period, ns: 18 minutes.
 pub const LONGEST_PERIOD_NS: u64 = 1 << 40;
+/// Address spaces that a core tells apart in its translations, where the processor can: a power of two.
+pub const TAGS: usize = 8;
 /// A thread's turn among others of its priority, ns.
 pub const TURN_NS: u64 = 10_000_000;

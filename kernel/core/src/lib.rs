@@ -43,7 +43,7 @@ mod table;
 mod thread;
 mod untyped;
 
-pub use state::{CoreState, Counters, Global, Timers};
+pub use state::{CoreState, Counters, Global, Tag, Timers};
 
 /// Everything the kernel knows, but for what lies in memory.
 pub type Kernel = Shared<CoreState, Global>;

@@ -7,8 +7,9 @@
 use anos_abi::{Error, Kind, PAGE_SIZE, Rights};
 use anos_machine::{AddressSpace, CoreId, CoreSet, Entry, Machine, Mapping, Place, Reason, Ref, Slot, SlotRef};
 
-use crate::bounds::MAX_LEVELS;
+use crate::bounds::{MAX_LEVELS, TAGS};
 use crate::call::{Answer, Request};
+use crate::state::{CoreState, Tag};
 use crate::table::rights_of;
 use crate::{Outcome, Progress, Visit};
 
@@ -40,6 +41,12 @@ fn shape(frame: &Slot, address: u64) -> Result<(u8, usize), Error> {
     }
     let [low, high, ..] = frame.extent.to_le_bytes();
     Ok((1, usize::from(low) | usize::from(high) << 8))
+}
+
+/// What a core knows of under a space's tag.
+fn tag_of(core: &mut CoreState, space: u64) -> Option<&mut Tag> {
+    let [number, ..] = space.to_le_bytes();
+    core.tags.get_mut(usize::from(number) % TAGS)
 }
 
 /// What lies at a place that was mapped once. A table on the way may be gone, or replaced: then so is the mapping.
@@ -107,15 +114,57 @@ impl<M: Machine> Visit<'_, M> {
         Ok(table.get_mut(position.index..end).ok_or(Error::InvalidArgument)?)
     }
 
-    /// Makes the cores on which a space is loaded forget its old translations. When this returns, they have.
+    /// Loads an address space on this core, or none, unless it is already.
+    pub(crate) fn load(&mut self, root: u64) -> Outcome {
+        let me = self.me;
+        let old = self.mine()?.loaded;
+        if old == root {
+            return Ok(());
+        }
+        let (tag, flush) = if root == 0 { (0, false) } else { self.tag(root)? };
+        self.mine()?.loaded = root;
+        if old != 0 {
+            self.held.store.record(old)?.remove_loaded(me);
+        }
+        if root != 0 {
+            self.held.store.record(root)?.add_loaded(me);
+        }
+        self.machine.load_root(root, tag, flush);
+        Ok(())
+    }
+
+    /// Under which tag this core knows a space, and whether it must forget what it knows there: another space's, or of a
+    /// time before something was unmapped.
+    fn tag(&mut self, root: u64) -> Outcome<(u64, bool)> {
+        let record = self.held.store.join(root)?;
+        let now = Tag { space: record.space(), version: record.version() };
+        if self.machine.tags() < TAGS as u64 {
+            return Ok((0, true));
+        }
+        let number = now.space % TAGS as u64;
+        let Some(known) = tag_of(self.mine()?, now.space) else { return Ok((0, true)) };
+        // Versions end somewhere: the last one is never known.
+        let flush = *known != now || now.version == u32::MAX;
+        *known = now;
+        Ok((number + 1, flush))
+    }
+
+    /// Makes the cores on which a space is loaded forget its old translations: when this returns, they have. The others
+    /// will, when they load it.
     fn shoot(&mut self, root: u64) -> Outcome {
         // Whoever may load it at this moment would miss this: none may, with all its homes' locks held.
-        let mut cores = self.held.store.own(root)?.loaded();
+        let record = self.held.store.own(root)?;
+        let (space, version) = (record.space(), record.version().saturating_add(1));
+        record.set_version(version);
+        let mut cores = record.loaded();
         while let Some(core) = cores.pop() {
             if core == self.me {
                 self.machine.flush();
             } else {
                 self.shoot_core(core)?;
+            }
+            if let Some(tag) = tag_of(self.held.core(core)?, space) {
+                tag.version = version;
             }
         }
         Ok(())

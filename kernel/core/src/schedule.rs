@@ -354,26 +354,4 @@ impl<M: Machine> Visit<'_, M> {
         let _ = self.load(0);
         Next::Idle
     }
-
-    /// Loads an address space on this core, or none, unless it is already.
-    pub(crate) fn load(&mut self, root: u64) -> Outcome {
-        let me = self.me;
-        let core = self.mine()?;
-        let old = core.loaded;
-        if old == root {
-            return Ok(());
-        }
-        if root != 0 {
-            self.held.store.join(root)?;
-        }
-        self.mine()?.loaded = root;
-        if old != 0 {
-            self.held.store.record(old)?.remove_loaded(me);
-        }
-        if root != 0 {
-            self.held.store.record(root)?.add_loaded(me);
-        }
-        self.machine.load_root(root, 0, true);
-        Ok(())
-    }
 }

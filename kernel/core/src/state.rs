@@ -2,7 +2,7 @@
 
 use anos_machine::{Fresh, Queue, Ref, Thread};
 
-use crate::bounds::{MAX_INTERRUPTS, PRIORITIES, TIMER_BUCKETS};
+use crate::bounds::{MAX_INTERRUPTS, PRIORITIES, TAGS, TIMER_BUCKETS};
 
 /// One core's state, guarded by its lock.
 #[derive(Debug)]
@@ -11,6 +11,8 @@ pub struct CoreState {
     pub current: Ref<Thread>,
     /// The root table loaded, or 0 for the kernel's own.
     pub loaded: u64,
+    /// Whose translations the processor may still know under each tag but the kernel's own, 0.
+    pub tags: [Tag; TAGS],
     /// Threads that could run, by priority.
     pub ready: [Queue; PRIORITIES],
     /// One bit for each queue that isn't empty.
@@ -31,6 +33,15 @@ pub struct CoreState {
     pub idle_time: u64,
     /// Counters, for people.
     pub counters: Counters,
+}
+
+/// Translations that a core may know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// The id of the address space.
+    pub space: u64,
+    /// Its version: none of a later one is known.
+    pub version: u32,
 }
 
 /// What a core has done so far.
@@ -71,6 +82,7 @@ impl Fresh for CoreState {
     const FRESH: Self = CoreState {
         current: Ref::NONE,
         loaded: 0,
+        tags: [Tag { space: 0, version: 0 }; TAGS],
         ready: [Queue { head: Ref::NONE, tail: Ref::NONE }; PRIORITIES],
         ready_bits: [0; PRIORITIES / 64],
         ready_count: 0,

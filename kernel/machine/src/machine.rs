@@ -181,7 +181,8 @@ pub trait Machine {
     /// Fills the kernel's half of a fresh (clear) root table.
     fn fill_root(&self, root: &mut [u64; 512]);
     /// How many address spaces the processor can tell apart in its translations, besides the kernel's own: tags 1 to
-    /// this (PCID, ASID). 0: none; then every load forgets.
+    /// this (PCID, ASID). Too few (see the core's bounds) are as good as none: then tag 0 is all that the core uses, and
+    /// every load forgets.
     fn tags(&self) -> u64;
     /// Loads the root table at this physical address on this core, or the kernel's own for 0. What the core knows of
     /// other tags it may keep; what it knows of this one it forgets if `flush` says so, or if there are no tags. The core

@@ -28,20 +28,26 @@ pub struct Config {
     pub io_ports: bool,
     /// Interrupt lines: 1 to this.
     pub lines: u32,
+    /// Address spaces that a processor can tell apart in its translations.
+    pub tags: u64,
 }
 
 impl Config {
     /// A small machine with this many cores.
     pub fn cores(cores: u64) -> Config {
-        Config { cores, pages: 1024, levels: 3, caches_invalid: true, io_ports: true, lines: 16 }
+        Config { cores, pages: 1024, levels: 3, caches_invalid: true, io_ports: true, lines: 16, tags: 8 }
     }
 }
 
 /// One processor.
 #[derive(Clone, Debug)]
 pub struct Processor {
-    /// Its translation buffer.
+    /// What its translation buffer knows of the loaded address space.
     pub tlb: RefCell<Tlb>,
+    /// The tag of that.
+    pub tag: u64,
+    /// What the buffer knows of others, by tag.
+    pub others: BTreeMap<u64, Tlb>,
     /// The loaded root table; 0 for the kernel's own.
     pub root: u64,
     /// The thread whose program it runs; none if idle.
@@ -110,6 +116,8 @@ impl Board {
     pub fn new(config: Config) -> Board {
         let processor = Processor {
             tlb: RefCell::default(),
+            tag: 0,
+            others: BTreeMap::new(),
             root: 0,
             thread: Ref::NONE,
             registers: Registers::default(),
@@ -252,13 +260,22 @@ impl<const CACHES_INVALID: bool> Machine for View<'_, CACHES_INVALID> {
     }
 
     fn tags(&self) -> u64 {
-        0
+        self.board.config.tags
     }
 
-    fn load_root(&mut self, root: u64, _tag: u64, _flush: bool) {
+    fn load_root(&mut self, root: u64, tag: u64, flush: bool) {
+        let tags = self.board.config.tags;
+        assert!(tag <= tags && (root != 0 || tag == 0), "tag {tag} of {tags} for {root:#x}");
         self.board.counts.loads += 1;
-        self.processor().root = root;
-        self.processor().tlb.get_mut().flush();
+        let processor = self.processor();
+        processor.root = root;
+        let before = core::mem::take(processor.tlb.get_mut());
+        processor.others.insert(processor.tag, before);
+        *processor.tlb.get_mut() = processor.others.remove(&tag).unwrap_or_default();
+        processor.tag = tag;
+        if flush || tags == 0 {
+            processor.tlb.get_mut().flush();
+        }
     }
 
     fn synchronise_instructions(&mut self) {}

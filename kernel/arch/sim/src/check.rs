@@ -10,6 +10,7 @@ pub mod threads;
 
 use std::collections::{BTreeMap, HashMap};
 
+use anos_abi::fault::FaultKind;
 use anos_abi::object::ThreadState;
 use anos_abi::{Kind, PAGE_SIZE};
 use anos_machine::records::THREAD_SLOTS;
@@ -65,6 +66,8 @@ pub struct ThreadView {
     pub borrower: Ref<Thread>,
     /// Whether its system calls are another system's.
     pub foreign: bool,
+    /// Whether its last fault was that it had no CPU time.
+    pub no_time: bool,
 }
 
 impl ThreadView {
@@ -84,6 +87,7 @@ impl ThreadView {
             lender: thread.lender,
             borrower: thread.borrower,
             foreign: thread.foreign != 0,
+            no_time: thread.fault[0] == FaultKind::NoTime as u64,
         }
     }
 }

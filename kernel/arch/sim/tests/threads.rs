@@ -56,6 +56,9 @@ fn starting_refuses_addresses_in_the_kernels_half_and_threads_that_lack_somethin
     sim.ok(bare, Method::ThreadSetTable, &[], slot::CAP_TABLE);
     assert_eq!(sim.call(BOOT, bare, Method::ThreadStart, &[], 0, 0).result(), Err(Error::NotRunnable));
     sim.ok(bare, Method::ThreadSetSpace, &[], slot::ADDRESS_SPACE);
+    assert_eq!(sim.call(BOOT, bare, Method::ThreadStart, &[], 0, 0).result(), Err(Error::NotRunnable));
+    let context = sim.make_context(0);
+    sim.ok(bare, Method::ThreadSetContext, &[], context);
     sim.ok(bare, Method::ThreadStart, &[], 0);
 }
 
