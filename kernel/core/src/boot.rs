@@ -13,6 +13,7 @@ use anos_abi::{Kind, PAGE_SIZE, Rights};
 use anos_machine::{AddressSpace, CoreId, CoreSet, Entry, Machine, Mapping, Ref, Slot, SlotRef, Stop, Thread};
 
 use crate::bounds::MAX_INTERRUPTS;
+use crate::call::Answer;
 use crate::thread::Part;
 use crate::{Kernel, Visit};
 
@@ -125,7 +126,7 @@ pub fn start<M: Machine>(kernel: &Kernel, machine: &mut M, found: &Found<'_>) ->
     check_devicetree(&found.devicetree)?;
     let chosen = choose(found, &header, machine.levels())?;
     let held = kernel.hold(CoreId::BOOT, CoreSet::ALL, || machine.relax());
-    let visit = Visit { held, machine, kernel, me: CoreId::BOOT };
+    let visit = Visit { held, machine, kernel, me: CoreId::BOOT, answer: Answer::NONE };
     let mut builder = Builder { visit, found, next: chosen.address, end: chosen.address + chosen.bytes };
     let objects = builder.objects()?;
     builder.map_all(&objects, &header)?;

@@ -23,30 +23,34 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// The passed capability; an error if there is none.
-    pub fn passed<M: Machine>(&self, visit: &mut Visit<'_, M>) -> Outcome<(SlotRef, Slot)> {
-        let (at, slot) = visit.find(self.caller, self.slots.pass().into())?;
-        if slot.is_empty() {
-            return Err(Error::EmptySlot.into());
-        }
-        Ok((at, slot))
+    /// Where the passed capability lies; an error if there is none.
+    pub fn passed<M: Machine>(&self, visit: &mut Visit<'_, M>) -> Outcome<SlotRef> {
+        let at = visit.find(self.caller, self.slots.pass().into())?;
+        if visit.held.store.see(at)?.is_empty() { Err(Error::EmptySlot.into()) } else { Ok(at) }
     }
 
-    /// The passed capability, which must be of this kind and have these rights.
-    pub fn passed_kind<M: Machine>(
-        &self,
-        visit: &mut Visit<'_, M>,
-        kind: Kind,
-        rights: Rights,
-    ) -> Outcome<(SlotRef, Slot)> {
-        let (at, slot) = self.passed(visit)?;
-        if slot.kind() != kind {
+    /// Where the passed capability lies, which must be of this kind and have these rights.
+    pub fn passed_kind<M: Machine>(&self, visit: &mut Visit<'_, M>, kind: Kind, rights: Rights) -> Outcome<SlotRef> {
+        let at = self.passed(visit)?;
+        let slot = visit.held.store.see(at)?;
+        if slot.kind != kind as u8 {
             return Err(Error::WrongKind.into());
         }
         if !slot.rights().contains(rights) {
             return Err(Error::MissingRights.into());
         }
-        Ok((at, slot))
+        Ok(at)
+    }
+
+    /// The same, or none if nothing is passed.
+    pub fn passed_if_any<M: Machine>(&self, visit: &mut Visit<'_, M>, kind: Kind, rights: Rights) -> Outcome<SlotRef> {
+        if self.slots.pass() == 0 { Ok(SlotRef::NONE) } else { self.passed_kind(visit, kind, rights) }
+    }
+
+    /// What a passed capability of this kind leads to.
+    pub fn passed_object<M: Machine>(&self, visit: &mut Visit<'_, M>, kind: Kind, rights: Rights) -> Outcome<u64> {
+        let at = self.passed_kind(visit, kind, rights)?;
+        Ok(visit.held.store.see(at)?.object)
     }
 
     /// The `n`th slot to receive into; it must be empty.
@@ -62,21 +66,21 @@ impl Request {
 pub(crate) struct Answer {
     /// The results.
     pub words: [u64; 8],
-    /// Whether new capabilities lie in the receive slots.
-    pub capability: bool,
+    /// What came along.
+    pub status: Status,
 }
 
 impl Answer {
-    /// Done; nothing to tell.
-    pub const OK: Answer = Answer::words([0; 8]);
+    /// Nothing to tell.
+    pub const NONE: Answer = Answer { words: [0; 8], status: Status::OK };
 
-    /// Done, with results.
-    pub const fn words(words: [u64; 8]) -> Self {
-        Answer { words, capability: false }
+    /// The first results; the others are 0.
+    pub fn tell<const N: usize>(&mut self, words: [u64; N]) -> Outcome {
+        for (place, word) in self.words.iter_mut().zip(words) {
+            *place = word;
+        }
+        Ok(())
     }
-
-    /// Done; new capabilities lie in the receive slots.
-    pub const CAPABILITY: Answer = Answer { words: [0; 8], capability: true };
 }
 
 impl<M: Machine> Visit<'_, M> {
@@ -106,7 +110,8 @@ impl<M: Machine> Visit<'_, M> {
             self.yield_turn()?;
             return self.finish(thread, Status::OK, 0, 0, [0; 8]);
         }
-        let (at, target) = self.find(thread, operation.target().into())?;
+        let at = self.find(thread, operation.target().into())?;
+        let target = self.slot(at)?;
         match call {
             SystemCall::Send | SystemCall::Call => self.send_to(thread, at, target, call, deadline),
             SystemCall::Recv => self.receive_from(thread, &target, deadline, reply),
@@ -146,19 +151,26 @@ impl<M: Machine> Visit<'_, M> {
                 let registers = &self.held.store.get(thread)?.registers;
                 let (label, words, slots) = (registers.label, registers.words, Slots(registers.slots));
                 let request = Request { caller: thread, at, target, label, words, slots };
-                match self.invoke(&request) {
-                    Ok(answer) => {
-                        let status = if answer.capability { Status(Status::CAPABILITY) } else { Status::OK };
-                        self.finish(thread, status, 0, 0, answer.words)
+                let mut refusal = 0;
+                self.answer = Answer::NONE;
+                if let Err(stop) = self.invoke(&request) {
+                    match stop.reason() {
+                        // A refusal is an answer like any server's: a label.
+                        Reason::Refused(error) => refusal = error as u64,
+                        Reason::Elsewhere(_) | Reason::Everywhere => return Err(stop),
                     }
-                    // A refusal is an answer like any server's: a label.
-                    Err(stop) => match stop.reason() {
-                        Reason::Refused(error) => self.finish(thread, Status::OK, error as u64, 0, [0; 8]),
-                        Reason::Elsewhere(_) | Reason::Everywhere => Err(stop),
-                    },
+                    self.answer = Answer::NONE;
                 }
+                let Answer { words, status } = self.answer;
+                self.finish(thread, status, refusal, 0, words)
             }
         }
+    }
+
+    /// A method has put new capabilities into the receive slots.
+    pub(crate) fn tell_capability(&mut self) -> Outcome {
+        self.answer.status = Status(Status::CAPABILITY);
+        Ok(())
     }
 
     /// Writes the answer of a system call into a thread's registers. Everything that isn't part of it is cleared.

@@ -13,16 +13,16 @@ use anos_abi::fault::FaultKind;
 use anos_abi::object::ThreadState;
 use anos_abi::{Error, Kind, Rights};
 use anos_machine::records::Refill;
-use anos_machine::{CoreId, Machine, Ref, SchedContext, Slot, Thread};
+use anos_machine::{CoreId, Machine, Ref, SchedContext, Thread};
 
 use crate::bounds::{LENDINGS, LONGEST_PERIOD_NS, SHORTEST_BUDGET_NS};
-use crate::call::{Answer, Request};
+use crate::call::Request;
 use crate::thread::Part;
-use crate::{Outcome, Progress, Visit};
+use crate::{Outcome, Visit};
 
-/// The core that a SchedControl capability is about.
-pub(crate) fn core_of(control: &Slot) -> Outcome<CoreId> {
-    Ok(CoreId::new(control.object).ok_or(Error::InvalidArgument)?)
+/// The core that a SchedControl capability is about, by what it holds as its object.
+pub(crate) fn core_of(control: u64) -> Outcome<CoreId> {
+    Ok(CoreId::new(control).ok_or(Error::InvalidArgument)?)
 }
 
 /// Takes up what has come back by now.
@@ -223,29 +223,23 @@ impl<M: Machine> Visit<'_, M> {
         Ok(())
     }
 
-    pub(crate) fn thread_set_context(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn thread_set_context(&mut self, request: &Request) -> Outcome {
         let thread = Ref::<Thread>::at(request.target.object);
-        let source = match request.slots.pass() {
-            0 => None,
-            _ => Some(request.passed_kind(self, Kind::SchedContext, Rights::WRITE)?),
-        };
+        let from = request.passed_if_any(self, Kind::SchedContext, Rights::WRITE)?;
         self.need_all()?;
-        if let Some((_, slot)) = source {
-            let owner = self.held.store.see(Ref::<SchedContext>::at(slot.object))?.owner;
-            if !owner.is_none() && owner != thread {
-                return Err(Error::Busy.into());
-            }
+        if from.is_none() {
+            return self.set_part(thread, Part::Context, from);
         }
-        if self.set_part(thread, Part::Context, source)? == Progress::Again {
-            return Err(Error::Again.into());
+        let context = Ref::<SchedContext>::at(self.held.store.see(from)?.object);
+        let owner = self.held.store.see(context)?.owner;
+        if !owner.is_none() && owner != thread {
+            return Err(Error::Busy.into());
         }
-        if let Some((_, slot)) = source {
-            self.bind(thread, Ref::at(slot.object))?;
-        }
-        Ok(Answer::OK)
+        self.set_part(thread, Part::Context, from)?;
+        self.bind(thread, context)
     }
 
-    pub(crate) fn sched_context_info(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn sched_context_info(&mut self, request: &Request) -> Outcome {
         let at = Ref::<SchedContext>::at(request.target.object);
         self.need(at)?;
         self.interrupt_user(at)?;
@@ -254,14 +248,13 @@ impl<M: Machine> Visit<'_, M> {
         refill(context, now);
         let left = u64::try_from(context.left).unwrap_or(0);
         let bound = u64::from(!context.owner.is_none());
-        Ok(Answer::words([context.core.into(), context.budget, context.period, left, context.used, bound, 0, 0]))
+        self.answer.tell([context.core.into(), context.budget, context.period, left, context.used, bound])
     }
 
-    pub(crate) fn sched_control_limit(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn sched_control_limit(&mut self, request: &Request) -> Outcome {
         let [budget, period, faults, ..] = request.words;
-        let core = core_of(&request.target)?;
-        let (_, slot) = request.passed_kind(self, Kind::SchedContext, Rights::WRITE)?;
-        let at = Ref::<SchedContext>::at(slot.object);
+        let core = core_of(request.target.object)?;
+        let at = Ref::<SchedContext>::at(request.passed_object(self, Kind::SchedContext, Rights::WRITE)?);
         let limited = SHORTEST_BUDGET_NS <= budget && budget <= period && period <= LONGEST_PERIOD_NS;
         if faults > 1 || !limited && (budget | period | faults) != 0 {
             return Err(Error::InvalidArgument.into());
@@ -279,9 +272,9 @@ impl<M: Machine> Visit<'_, M> {
         match context.user.some() {
             Some(user) if self.state_of(user)? == ThreadState::Ready => {
                 self.place(user, core)?;
-                Ok(Answer::OK)
+                Ok(())
             }
-            _ => Ok(Answer::OK),
+            _ => Ok(()),
         }
     }
 }

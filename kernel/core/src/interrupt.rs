@@ -7,7 +7,7 @@ use anos_abi::{Error, Kind, PAGE_SIZE, Rights};
 use anos_machine::{CoreId, Machine, PageRecord, Ref, Reset, Slot, SlotRef, Thread};
 
 use crate::bounds::MAX_INTERRUPTS;
-use crate::call::{Answer, Request};
+use crate::call::Request;
 use crate::family::{may_derive, table_slot};
 use crate::{Outcome, Progress, Visit};
 
@@ -58,7 +58,7 @@ impl<M: Machine> Visit<'_, M> {
         Ok(())
     }
 
-    pub(crate) fn interrupt_control_get(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn interrupt_control_get(&mut self, request: &Request) -> Outcome {
         let [line, level, active_low, ..] = request.words;
         let number = line_of(line)?;
         if line >= MAX_INTERRUPTS as u64 || level > 1 || active_low > 1 || !self.machine.interrupt_exists(number) {
@@ -77,12 +77,13 @@ impl<M: Machine> Visit<'_, M> {
         let slot =
             Slot { kind: Kind::Interrupt as u8, rights: Rights::ALL.0, object: line, extent: 1, ..Slot::default() };
         self.derive(request.at, to, slot)?;
-        Ok(Answer::CAPABILITY)
+        self.tell_capability()
     }
 
-    pub(crate) fn interrupt_bind(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn interrupt_bind(&mut self, request: &Request) -> Outcome {
         let line = request.target.object;
-        let (from, source) = request.passed_kind(self, Kind::Notification, Rights::WRITE)?;
+        let from = request.passed_kind(self, Kind::Notification, Rights::WRITE)?;
+        let source = self.slot(from)?;
         // No bits would signal nothing.
         if source.badge == 0 {
             return Err(Error::InvalidArgument.into());
@@ -95,27 +96,27 @@ impl<M: Machine> Visit<'_, M> {
         let copy = self.copy_of(&source, Rights::ALL)?;
         self.derive(from, to, copy)?;
         self.machine.interrupt_unmask(line_of(line)?);
-        Ok(Answer::OK)
+        Ok(())
     }
 
-    pub(crate) fn interrupt_ack(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn interrupt_ack(&mut self, request: &Request) -> Outcome {
         let line = request.target.object;
         let at = self.line_slot(line)?;
         if self.slot(at)?.is_empty() {
             return Err(Error::NotMapped.into());
         }
         self.machine.interrupt_unmask(line_of(line)?);
-        Ok(Answer::OK)
+        Ok(())
     }
 
-    pub(crate) fn interrupt_unbind(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn interrupt_unbind(&mut self, request: &Request) -> Outcome {
         self.need_all()?;
         self.unbind(request.target.object)?.answer()
     }
 
-    pub(crate) fn interrupt_message(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn interrupt_message(&mut self, request: &Request) -> Outcome {
         let (address, value) = self.machine.interrupt_message(line_of(request.target.object)?)?;
-        Ok(Answer::words([address, value, 0, 0, 0, 0, 0, 0]))
+        self.answer.tell([address, value])
     }
 
     /// The line signals nobody any more. Not `delete`, which may have led here.
@@ -142,7 +143,7 @@ impl<M: Machine> Visit<'_, M> {
         Ok(Progress::Done)
     }
 
-    pub(crate) fn io_port_control_get(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn io_port_control_get(&mut self, request: &Request) -> Outcome {
         let [first, last, ..] = request.words;
         if first > last || last > u64::from(u16::MAX) {
             return Err(Error::InvalidArgument.into());
@@ -152,7 +153,7 @@ impl<M: Machine> Visit<'_, M> {
         let slot =
             Slot { kind: Kind::IoPort as u8, rights: Rights::ALL.0, object: first, extent: last, ..Slot::default() };
         self.derive(request.at, to, slot)?;
-        Ok(Answer::CAPABILITY)
+        self.tell_capability()
     }
 
     /// The port and size that a port access names, within the capability's range.
@@ -172,39 +173,41 @@ impl<M: Machine> Visit<'_, M> {
         Ok((u16::try_from(port).map_err(|_| Error::InvalidArgument)?, size))
     }
 
-    pub(crate) fn io_port_in(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn io_port_in(&mut self, request: &Request) -> Outcome {
         let (port, size) = self.port(request)?;
         let value = self.machine.port_in(port, size)?;
-        Ok(Answer::words([value.into(), 0, 0, 0, 0, 0, 0, 0]))
+        self.answer.tell([value.into()])
     }
 
-    pub(crate) fn io_port_out(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn io_port_out(&mut self, request: &Request) -> Outcome {
         let (port, size) = self.port(request)?;
         let value = u32::try_from(request.words[2]).map_err(|_| Error::InvalidArgument)?;
         self.machine.port_out(port, size, value)?;
-        Ok(Answer::OK)
+        Ok(())
     }
 
-    pub(crate) fn sched_control_info(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn sched_control_info(&mut self, request: &Request) -> Outcome {
         let core = CoreId::new(request.target.object).ok_or(Error::InvalidArgument)?;
         self.charge(core)?;
         let state = self.held.core(core)?;
         let (idle, ready, switches) = (state.idle_time, state.ready_count, state.counters.switches);
-        Ok(Answer::words([request.target.object, idle, ready, switches, 0, 0, 0, 0]))
+        self.answer.tell([request.target.object, idle, ready, switches])
     }
 
-    pub(crate) fn debug_write(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn debug_write(&mut self, request: &Request) -> Outcome {
         let [length, text @ ..] = request.words;
         let length = usize::try_from(length).ok().filter(|length| *length <= 56).ok_or(Error::InvalidArgument)?;
-        let mut bytes = [0; 56];
-        for (to, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(text) {
-            *to = word.to_le_bytes();
+        let mut left = length;
+        for word in text {
+            let bytes = word.to_le_bytes();
+            let taken = left.min(bytes.len());
+            self.machine.console_write(bytes.get(..taken).unwrap_or_default());
+            left -= taken;
         }
-        self.machine.console_write(bytes.get(..length).unwrap_or_default());
-        Ok(Answer::OK)
+        Ok(())
     }
 
-    pub(crate) fn debug_reset(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn debug_reset(&mut self, request: &Request) -> Outcome {
         match request.words[0] {
             0 => self.machine.reset(Reset::PowerOff),
             1 => self.machine.reset(Reset::Reboot),
@@ -213,10 +216,10 @@ impl<M: Machine> Visit<'_, M> {
         Err(Error::Unsupported.into())
     }
 
-    pub(crate) fn debug_counters(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn debug_counters(&mut self, request: &Request) -> Outcome {
         let core = CoreId::new(request.words[0]).filter(|core| (core.index() as u64) < self.machine.cores());
         let counters = self.held.core(core.ok_or(Error::InvalidArgument)?)?.counters;
-        Ok(Answer::words([
+        self.answer.tell([
             counters.calls,
             counters.interrupts,
             counters.faults,
@@ -225,14 +228,14 @@ impl<M: Machine> Visit<'_, M> {
             counters.shootdowns,
             counters.locks,
             counters.waits,
-        ]))
+        ])
     }
 
-    pub(crate) fn debug_name(&mut self, request: &Request) -> Outcome<Answer> {
-        let (_, slot) = request.passed_kind(self, Kind::Thread, Rights::WRITE)?;
+    pub(crate) fn debug_name(&mut self, request: &Request) -> Outcome {
+        let thread = request.passed_object(self, Kind::Thread, Rights::WRITE)?;
         let [a, b, c, d, ..] = request.words;
-        self.held.store.get(Ref::<Thread>::at(slot.object))?.name = [a, b, c, d];
-        Ok(Answer::OK)
+        self.held.store.get(Ref::<Thread>::at(thread))?.name = [a, b, c, d];
+        Ok(())
     }
 
     /// The record of a page that a program names by its physical address.
@@ -244,12 +247,12 @@ impl<M: Machine> Visit<'_, M> {
         self.held.store.record(address)
     }
 
-    pub(crate) fn debug_page(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn debug_page(&mut self, request: &Request) -> Outcome {
         let record = self.page(request)?;
-        Ok(Answer::words([record.kind().into(), record.homes().0, record.loaded().0, 0, 0, 0, 0, 0]))
+        self.answer.tell([record.kind().into(), record.homes().0, record.loaded().0])
     }
 
-    pub(crate) fn debug_thread(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn debug_thread(&mut self, request: &Request) -> Outcome {
         if self.page(request)?.kind() != Kind::Thread as u8 {
             return Err(Error::InvalidArgument.into());
         }
@@ -257,6 +260,6 @@ impl<M: Machine> Visit<'_, M> {
         let thread = self.held.store.see(Ref::<Thread>::at(page))?;
         let [a, b, c, d] = thread.name;
         let state = u64::from_le_bytes([thread.state, thread.priority, thread.core, 0, 0, 0, 0, 0]);
-        Ok(Answer::words([a, b, c, d, state, thread.waits_on, thread.registers.pc, thread.cpu_time]))
+        self.answer.tell([a, b, c, d, state, thread.waits_on, thread.registers.pc, thread.cpu_time])
     }
 }

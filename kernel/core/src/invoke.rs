@@ -4,7 +4,7 @@ use anos_abi::object::Method;
 use anos_abi::{Error, Rights};
 use anos_machine::Machine;
 
-use crate::call::{Answer, Request};
+use crate::call::Request;
 use crate::{Outcome, Visit};
 
 /// The right that a method takes.
@@ -32,7 +32,7 @@ fn right(method: Method) -> Rights {
 
 impl<M: Machine> Visit<'_, M> {
     /// Carries out a method of a kernel object.
-    pub(crate) fn invoke(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn invoke(&mut self, request: &Request) -> Outcome {
         let method = Method::try_from(request.label)?;
         if method.kind() != request.target.kind() {
             return Err(Error::InvalidMethod.into());
@@ -45,10 +45,10 @@ impl<M: Machine> Visit<'_, M> {
             Method::UntypedInfo => self.untyped_info(request),
             Method::FrameMap => self.frame_map(request),
             Method::FrameUnmap => self.frame_unmap(request),
-            Method::FrameInfo => Ok(self.frame_info(request)),
+            Method::FrameInfo => self.frame_info(request),
             Method::PageTableMap => self.table_map(request),
             Method::PageTableUnmap => self.table_unmap(request),
-            Method::AddressSpaceInfo => Ok(self.space_info()),
+            Method::AddressSpaceInfo => self.space_info(),
             Method::CapTableCopy => self.table_copy(request, None),
             Method::CapTableMint => self.table_copy(request, Some(request.words[2])),
             Method::CapTableMove => self.table_move(request),
@@ -56,7 +56,7 @@ impl<M: Machine> Visit<'_, M> {
             Method::CapTableRevoke => self.table_revoke(request),
             Method::CapTableLook => self.table_look(request),
             Method::CapTableCancel => self.table_cancel(request),
-            Method::CapTableInfo => Ok(Answer::words([request.target.extent, 0, 0, 0, 0, 0, 0, 0])),
+            Method::CapTableInfo => self.table_info(request),
             Method::ThreadSetTable => self.thread_set_table(request),
             Method::ThreadSetSpace => self.thread_set_space(request),
             Method::ThreadSetFaultEndpoint => self.thread_set_fault_endpoint(request),

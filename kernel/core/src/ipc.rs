@@ -36,7 +36,8 @@ impl<M: Machine> Visit<'_, M> {
             if !target.rights().contains(Rights::GRANT) {
                 return Err(Error::MissingRights.into());
             }
-            if self.find(thread, pass.into())?.1.is_empty() {
+            let at = self.find(thread, pass.into())?;
+            if self.held.store.see(at)?.is_empty() {
                 return Err(Error::EmptySlot.into());
             }
         }
@@ -315,7 +316,8 @@ impl<M: Machine> Visit<'_, M> {
         if reply == 0 && !answers {
             return Ok(SlotRef::NONE);
         }
-        let (at, slot) = self.find(thread, reply)?;
+        let at = self.find(thread, reply)?;
+        let slot = *self.held.store.see(at)?;
         if slot.kind() != Kind::Reply {
             return Err(if slot.is_empty() { Error::EmptySlot } else { Error::WrongKind }.into());
         }

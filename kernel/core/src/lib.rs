@@ -43,6 +43,7 @@ mod table;
 mod thread;
 mod untyped;
 
+use call::Answer;
 pub use state::{CoreState, Counters, Global, Tag, Timers};
 
 /// Everything the kernel knows, but for what lies in memory.
@@ -71,6 +72,8 @@ pub(crate) struct Visit<'a, M> {
     pub kernel: &'a Kernel,
     /// This core.
     pub me: CoreId,
+    /// What a kernel object answers to the call at hand.
+    pub answer: Answer,
 }
 
 /// A core enters the kernel, and learns what to do next. The thread that ran on it, if any, has its registers in its
@@ -110,7 +113,7 @@ impl Entry {
     pub fn attempt<M: Machine>(&mut self, kernel: &Kernel, machine: &mut M) -> Option<Next> {
         let me = machine.core();
         let held = kernel.hold(me, self.cores, || wait(kernel, machine, me));
-        let mut visit = Visit { held, machine, kernel, me };
+        let mut visit = Visit { held, machine, kernel, me, answer: Answer::NONE };
         match visit.handle(&mut self.event) {
             Ok(next) => return Some(next),
             Err(stop) => match stop.reason() {

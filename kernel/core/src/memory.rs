@@ -8,7 +8,7 @@ use anos_abi::{Error, Kind, PAGE_SIZE, Rights};
 use anos_machine::{AddressSpace, CoreId, CoreSet, Entry, Machine, Mapping, Place, Reason, Ref, Slot, SlotRef};
 
 use crate::bounds::{MAX_LEVELS, TAGS};
-use crate::call::{Answer, Request};
+use crate::call::Request;
 use crate::state::{CoreState, Tag};
 use crate::table::rights_of;
 use crate::{Outcome, Progress, Visit};
@@ -86,8 +86,8 @@ impl<M: Machine> Visit<'_, M> {
         Ok(Progress::Done)
     }
 
-    pub(crate) fn space_info(&mut self) -> Answer {
-        Answer::words([self.machine.levels().into(), self.machine.user_end(), 0, 0, 0, 0, 0, 0])
+    pub(crate) fn space_info(&mut self) -> Outcome {
+        self.answer.tell([self.machine.levels().into(), self.machine.user_end()])
     }
 
     /// Walks from a root table to the table of `level` that covers an address.
@@ -186,7 +186,7 @@ impl<M: Machine> Visit<'_, M> {
 
     /// The root table that a passed AddressSpace names.
     fn passed_space(&mut self, request: &Request) -> Outcome<u64> {
-        Ok(request.passed_kind(self, Kind::AddressSpace, Rights::WRITE)?.1.object)
+        request.passed_object(self, Kind::AddressSpace, Rights::WRITE)
     }
 
     /// Something is about to be mapped: the capability will say where, and other cores may have to forget.
@@ -195,13 +195,13 @@ impl<M: Machine> Visit<'_, M> {
         if M::CACHES_INVALID { self.held.store.own(root).map(|_| ()) } else { Ok(()) }
     }
 
-    pub(crate) fn frame_info(&mut self, request: &Request) -> Answer {
+    pub(crate) fn frame_info(&mut self, request: &Request) -> Outcome {
         let frame = &request.target;
         let mapped = if frame.space == 0 { 0 } else { frame.badge };
-        Answer::words([frame.object, frame.extent, mapped, 0, 0, 0, 0, 0])
+        self.answer.tell([frame.object, frame.extent, mapped])
     }
 
-    pub(crate) fn frame_map(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn frame_map(&mut self, request: &Request) -> Outcome {
         let frame = request.target;
         let [address, rights, uncached, ..] = request.words;
         let rights = rights_of(rights)?;
@@ -246,15 +246,15 @@ impl<M: Machine> Visit<'_, M> {
         if M::CACHES_INVALID {
             self.shoot(root)?;
         }
-        Ok(Answer::OK)
+        Ok(())
     }
 
-    pub(crate) fn frame_unmap(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn frame_unmap(&mut self, request: &Request) -> Outcome {
         if request.target.space == 0 {
             return Err(Error::NotMapped.into());
         }
         self.unmap_frame(request.at)?;
-        Ok(Answer::OK)
+        Ok(())
     }
 
     /// Whether the space that a capability remembers is still that space.
@@ -294,7 +294,7 @@ impl<M: Machine> Visit<'_, M> {
         Ok(())
     }
 
-    pub(crate) fn table_map(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn table_map(&mut self, request: &Request) -> Outcome {
         let table = request.target;
         let [address, level, ..] = request.words;
         let root = self.passed_space(request)?;
@@ -318,7 +318,7 @@ impl<M: Machine> Visit<'_, M> {
         if M::CACHES_INVALID {
             self.shoot(root)?;
         }
-        Ok(Answer::OK)
+        Ok(())
     }
 
     /// The entry that refers, or would refer, to a table of this level.
@@ -328,12 +328,12 @@ impl<M: Machine> Visit<'_, M> {
         Ok(Position { table, index: index_at(address, above), count: 1, level: above })
     }
 
-    pub(crate) fn table_unmap(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn table_unmap(&mut self, request: &Request) -> Outcome {
         if request.target.space == 0 {
             return Err(Error::NotMapped.into());
         }
         self.unmap_table(request.at)?;
-        Ok(Answer::OK)
+        Ok(())
     }
 
     /// Takes a table out of its space, if it is still there, and clears it: what was mapped through it is mapped

@@ -3,7 +3,7 @@
 use anos_abi::{Error, Kind, Rights};
 use anos_machine::{Machine, Ref, Slot, SlotRef, Thread};
 
-use crate::call::{Answer, Request};
+use crate::call::Request;
 use crate::family::{ends, table_slot};
 use crate::thread::Part;
 use crate::{Outcome, Progress, Visit};
@@ -26,12 +26,12 @@ impl<M: Machine> Visit<'_, M> {
         self.slot_of(&table, index)
     }
 
-    /// The slot with this number of the running thread's table, and what lies in it. The table is at home on this core from
+    /// The slot with this number of the running thread's table. The table is at home on this core from
     /// now on, so that looking needs no other lock.
-    pub fn find(&mut self, thread: anos_machine::Ref<Thread>, index: u64) -> Outcome<(SlotRef, Slot)> {
+    pub fn find(&mut self, thread: anos_machine::Ref<Thread>, index: u64) -> Outcome<SlotRef> {
         let at = self.slot_of_thread(thread, index)?;
         self.held.store.join(at.address())?;
-        Ok((at, self.slot(at)?))
+        Ok(at)
     }
 
     /// The empty slot with this number of a table that isn't ending.
@@ -43,9 +43,10 @@ impl<M: Machine> Visit<'_, M> {
         if self.slot(at)?.is_empty() { Ok(at) } else { Err(Error::SlotOccupied.into()) }
     }
 
-    pub(crate) fn table_copy(&mut self, request: &Request, badge: Option<u64>) -> Outcome<Answer> {
+    pub(crate) fn table_copy(&mut self, request: &Request, badge: Option<u64>) -> Outcome {
         let to = self.take_in(&request.target, request.words[0])?;
-        let (from, source) = request.passed(self)?;
+        let from = request.passed(self)?;
+        let source = self.slot(from)?;
         let mut copy = self.copy_of(&source, rights_of(request.words[1])?)?;
         if let Some(badge) = badge {
             if !matches!(source.kind(), Kind::Endpoint | Kind::Notification) || source.badge != 0 {
@@ -54,20 +55,20 @@ impl<M: Machine> Visit<'_, M> {
             copy.badge = badge;
         }
         self.derive(from, to, copy)?;
-        Ok(Answer::OK)
+        Ok(())
     }
 
-    pub(crate) fn table_move(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn table_move(&mut self, request: &Request) -> Outcome {
         let to = self.take_in(&request.target, request.words[0])?;
-        let (from, slot) = request.passed(self)?;
-        if ends(&slot) {
+        let from = request.passed(self)?;
+        if ends(self.held.store.see(from)?) {
             return Err(Error::Busy.into());
         }
         self.move_slot(from, to)?;
-        Ok(Answer::OK)
+        Ok(())
     }
 
-    pub(crate) fn table_delete(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn table_delete(&mut self, request: &Request) -> Outcome {
         let at = self.slot_of(&request.target, request.words[0])?;
         if !self.can_leave(at)? {
             return Err(Error::Busy.into());
@@ -75,12 +76,12 @@ impl<M: Machine> Visit<'_, M> {
         self.delete(at)?.answer()
     }
 
-    pub(crate) fn table_revoke(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn table_revoke(&mut self, request: &Request) -> Outcome {
         let at = self.slot_of(&request.target, request.words[0])?;
         self.revoke(at)?.answer()
     }
 
-    pub(crate) fn table_cancel(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn table_cancel(&mut self, request: &Request) -> Outcome {
         let at = self.slot_of(&request.target, request.words[0])?;
         let slot = self.slot(at)?;
         if slot.kind() != Kind::Endpoint {
@@ -90,7 +91,12 @@ impl<M: Machine> Visit<'_, M> {
         self.cancel_badge(Ref::at(slot.object), slot.badge)?.answer()
     }
 
-    pub(crate) fn table_look(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn table_info(&mut self, request: &Request) -> Outcome {
+        self.answer.words[0] = request.target.extent;
+        Ok(())
+    }
+
+    pub(crate) fn table_look(&mut self, request: &Request) -> Outcome {
         let at = self.slot_of(&request.target, request.words[0])?;
         let slot = self.slot(at)?;
         let size = match slot.kind() {
@@ -103,15 +109,15 @@ impl<M: Machine> Visit<'_, M> {
             _ => 0,
         };
         let used = u64::from(matches!(slot.kind(), Kind::Frame | Kind::PageTable) && slot.space != 0);
-        Ok(Answer::words([slot.kind.into(), slot.rights.into(), badge, size, used, 0, 0, 0]))
+        self.answer.tell([slot.kind.into(), slot.rights.into(), badge, size, used])
     }
 }
 
 impl Progress {
     /// As an answer to the caller.
-    pub(crate) fn answer(self) -> Outcome<Answer> {
+    pub(crate) fn answer(self) -> Outcome {
         match self {
-            Progress::Done => Ok(Answer::OK),
+            Progress::Done => Ok(()),
             Progress::Again => Err(Error::Again.into()),
         }
     }

@@ -3,10 +3,10 @@
 use anos_abi::object::{ThreadFlags, ThreadState};
 use anos_abi::syscall::FOREVER;
 use anos_abi::{Error, Kind, Rights, Status};
-use anos_machine::{CoreId, Machine, Ref, Registers, Slot, SlotRef, Thread};
+use anos_machine::{CoreId, Machine, Notification, Ref, Registers, Slot, SlotRef, Thread};
 
-use crate::call::{Answer, Request};
-use crate::{Outcome, Progress, Visit};
+use crate::call::Request;
+use crate::{Outcome, Visit};
 
 /// The capabilities inside a Thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,77 +51,57 @@ impl<M: Machine> Visit<'_, M> {
         Ok(ThreadState::from_number(self.held.store.get(thread)?.state.into()))
     }
 
-    /// Replaces one of a thread's capabilities by a copy of `source`, or by none.
-    pub(crate) fn set_part(
-        &mut self,
-        thread: Ref<Thread>,
-        part: Part,
-        source: Option<(SlotRef, Slot)>,
-    ) -> Outcome<Progress> {
-        let copy = match source {
-            Some((from, slot)) => Some((from, self.copy_of(&slot, Rights::ALL)?)),
-            None => None,
-        };
+    /// Replaces one of a thread's capabilities by a copy of another, or by none.
+    pub(crate) fn set_part(&mut self, thread: Ref<Thread>, part: Part, from: SlotRef) -> Outcome {
         self.need_all()?;
         let to = part.of(thread);
-        if self.delete_in_thread(to)? == Progress::Again {
-            return Ok(Progress::Again);
+        if from.is_none() {
+            return self.delete_in_thread(to)?.answer();
         }
-        if let Some((from, copy)) = copy {
-            self.derive(from, to, copy)?;
-        }
-        Ok(Progress::Done)
+        let source = self.slot(from)?;
+        let copy = self.copy_of(&source, Rights::ALL)?;
+        self.delete_in_thread(to)?.answer()?;
+        self.derive(from, to, copy)
     }
 
-    pub(crate) fn thread_set_table(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn thread_set_table(&mut self, request: &Request) -> Outcome {
         let thread = self.thread(request);
         let table = request.passed_kind(self, Kind::CapTable, Rights::WRITE)?;
-        self.set_part(thread, Part::Table, Some(table))?.answer()
+        self.set_part(thread, Part::Table, table)
     }
 
-    pub(crate) fn thread_set_space(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn thread_set_space(&mut self, request: &Request) -> Outcome {
         let thread = self.thread(request);
         let space = request.passed_kind(self, Kind::AddressSpace, Rights::WRITE)?;
         if self.state_of(thread)? != ThreadState::Stopped {
             return Err(Error::Busy.into());
         }
-        self.set_part(thread, Part::Space, Some(space))?.answer()
+        self.set_part(thread, Part::Space, space)
     }
 
-    pub(crate) fn thread_set_fault_endpoint(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn thread_set_fault_endpoint(&mut self, request: &Request) -> Outcome {
         let thread = self.thread(request);
-        let endpoint = match request.slots.pass() {
-            0 => None,
-            _ => Some(request.passed_kind(self, Kind::Endpoint, Rights::WRITE.union(Rights::GRANT))?),
-        };
-        self.set_part(thread, Part::FaultEndpoint, endpoint)?.answer()
+        let rights = Rights::WRITE.union(Rights::GRANT);
+        let endpoint = request.passed_if_any(self, Kind::Endpoint, rights)?;
+        self.set_part(thread, Part::FaultEndpoint, endpoint)
     }
 
-    pub(crate) fn thread_bind(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn thread_bind(&mut self, request: &Request) -> Outcome {
         let thread = self.thread(request);
-        let source = match request.slots.pass() {
-            0 => None,
-            _ => Some(request.passed_kind(self, Kind::Notification, Rights::READ)?),
-        };
-        if let Some((_, slot)) = source {
-            let bound = self.held.store.see(Ref::<anos_machine::Notification>::at(slot.object))?.bound;
-            if !bound.is_none() && bound != thread {
-                return Err(Error::Busy.into());
-            }
+        let from = request.passed_if_any(self, Kind::Notification, Rights::READ)?;
+        if from.is_none() {
+            return self.set_part(thread, Part::Bound, from);
         }
-        if self.set_part(thread, Part::Bound, source)? == Progress::Again {
-            return Err(Error::Again.into());
+        let at = Ref::<Notification>::at(self.held.store.see(from)?.object);
+        let bound = self.held.store.see(at)?.bound;
+        if !bound.is_none() && bound != thread {
+            return Err(Error::Busy.into());
         }
-        if let Some((_, slot)) = source {
-            let at = Ref::<anos_machine::Notification>::at(slot.object);
-            let notification = self.held.store.get(at)?;
-            notification.bound = thread;
-            // What was signalled before must not wait for the next signal.
-            if notification.bits != 0 {
-                self.signal(at, 0)?;
-            }
-        }
-        Ok(Answer::OK)
+        self.set_part(thread, Part::Bound, from)?;
+        let notification = self.held.store.get(at)?;
+        notification.bound = thread;
+        // What was signalled before must not wait for the next signal.
+        if notification.bits != 0 { self.signal(at, 0) } else { Ok(()) }
     }
 
     /// An AddressSpace capability is about to go: if it is the one that a thread runs in, the thread stops.
@@ -141,7 +121,7 @@ impl<M: Machine> Visit<'_, M> {
             return Ok(());
         }
         if !Part::Bound.owner(at).is_none() {
-            self.held.store.get(Ref::<anos_machine::Notification>::at(slot.object))?.bound = Ref::NONE;
+            self.held.store.get(Ref::<Notification>::at(slot.object))?.bound = Ref::NONE;
         }
         match Part::Context.owner(at).some() {
             Some(thread) => self.detach(thread),
@@ -149,7 +129,7 @@ impl<M: Machine> Visit<'_, M> {
         }
     }
 
-    pub(crate) fn thread_set_priority(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn thread_set_priority(&mut self, request: &Request) -> Outcome {
         let thread = self.thread(request);
         let limit = self.held.store.get(request.caller)?.ceiling;
         let [priority, ceiling, ..] = request.words;
@@ -160,7 +140,7 @@ impl<M: Machine> Visit<'_, M> {
         }
         self.set_priority(thread, priority)?;
         self.held.store.get(thread)?.ceiling = ceiling;
-        Ok(Answer::OK)
+        Ok(())
     }
 
     fn is_runnable(&mut self, thread: Ref<Thread>) -> Outcome<bool> {
@@ -168,7 +148,7 @@ impl<M: Machine> Visit<'_, M> {
         Ok(!table.is_empty() && !space.is_empty() && !context.is_none())
     }
 
-    pub(crate) fn thread_start(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn thread_start(&mut self, request: &Request) -> Outcome {
         let thread = self.thread(request);
         let [pc, sp, tp, first, second, ..] = request.words;
         let end = self.machine.user_end();
@@ -181,14 +161,14 @@ impl<M: Machine> Visit<'_, M> {
         // What the port keeps there of floating-point state is void, and so the area itself.
         record.machine = [0; 4];
         self.make_ready(thread)?;
-        Ok(Answer::OK)
+        Ok(())
     }
 
-    pub(crate) fn thread_resume(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn thread_resume(&mut self, request: &Request) -> Outcome {
         let thread = self.thread(request);
         self.check_startable(thread)?;
         self.make_ready(thread)?;
-        Ok(Answer::OK)
+        Ok(())
     }
 
     fn check_startable(&mut self, thread: Ref<Thread>) -> Outcome {
@@ -201,13 +181,13 @@ impl<M: Machine> Visit<'_, M> {
         Ok(())
     }
 
-    pub(crate) fn thread_suspend(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn thread_suspend(&mut self, request: &Request) -> Outcome {
         let thread = self.thread(request);
         self.stop(thread)?;
-        Ok(Answer::OK)
+        Ok(())
     }
 
-    pub(crate) fn thread_info(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn thread_info(&mut self, request: &Request) -> Outcome {
         let thread = self.thread(request);
         let core = self.held.store.get(thread)?.core;
         if let Some(core) = CoreId::new(core.into())
@@ -216,7 +196,7 @@ impl<M: Machine> Visit<'_, M> {
             self.charge(core)?;
         }
         let record = self.held.store.get(thread)?;
-        Ok(Answer::words([
+        self.answer.tell([
             record.state.into(),
             record.priority.into(),
             record.core.into(),
@@ -225,7 +205,7 @@ impl<M: Machine> Visit<'_, M> {
             record.registers.sp,
             self.machine.frame_pointer(&record.registers),
             record.ceiling.into(),
-        ]))
+        ])
     }
 
     /// Gives a fresh (clear) record what a thread starts with.
@@ -254,7 +234,7 @@ impl<M: Machine> Visit<'_, M> {
         })
     }
 
-    pub(crate) fn thread_read_registers(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn thread_read_registers(&mut self, request: &Request) -> Outcome {
         let thread = self.thread(request);
         if self.state_of(thread)? == ThreadState::Ready {
             return Err(Error::Busy.into());
@@ -265,10 +245,11 @@ impl<M: Machine> Visit<'_, M> {
         for (number, word) in (first..=u64::MAX).zip(&mut words) {
             *word = Self::register(registers, number).copied().unwrap_or(0);
         }
-        Ok(Answer::words(words))
+        self.answer.words = words;
+        Ok(())
     }
 
-    pub(crate) fn thread_write_registers(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn thread_write_registers(&mut self, request: &Request) -> Outcome {
         let thread = self.thread(request);
         if !matches!(self.state_of(thread)?, ThreadState::Stopped | ThreadState::Faulted) {
             return Err(Error::Busy.into());
@@ -284,10 +265,10 @@ impl<M: Machine> Visit<'_, M> {
                 *register = value;
             }
         }
-        Ok(Answer::OK)
+        Ok(())
     }
 
-    pub(crate) fn thread_set_flags(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn thread_set_flags(&mut self, request: &Request) -> Outcome {
         let thread = self.thread(request);
         let [flags, ..] = request.words;
         if flags & !ThreadFlags::ALL != 0 {
@@ -299,7 +280,7 @@ impl<M: Machine> Visit<'_, M> {
         let record = self.held.store.get(thread)?;
         record.foreign = u8::from(flags & ThreadFlags::FOREIGN != 0);
         record.no_fpu = u8::from(flags & ThreadFlags::NO_FPU != 0);
-        Ok(Answer::OK)
+        Ok(())
     }
 
     /// Stops a thread, whatever it does and wherever; a wait answers `Cancelled`. When this returns, no core runs it.

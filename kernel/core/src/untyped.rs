@@ -8,7 +8,7 @@ use anos_abi::{Error, Kind, PAGE_SIZE, Rights};
 use anos_machine::{CoreId, CoreSet, Machine, Ref, SchedContext, Slot, SlotRef};
 
 use crate::bounds::{CLEAR_PAGES, MAX_TABLE_SLOTS, RETYPE_COUNT, RETYPE_PAGES};
-use crate::call::{Answer, Request};
+use crate::call::Request;
 use crate::context::core_of;
 use crate::family::may_derive;
 use crate::{Outcome, Progress, Visit};
@@ -57,13 +57,13 @@ fn measure(kind: Kind, size: u64, available: u64) -> Result<(u64, u64), Error> {
 }
 
 impl<M: Machine> Visit<'_, M> {
-    pub(crate) fn untyped_info(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn untyped_info(&mut self, request: &Request) -> Outcome {
         let slot = &request.target;
         let used = if self.has_children(slot)? { slot.badge.div_ceil(PAGE_SIZE) } else { 0 };
-        Ok(Answer::words([slot.object, slot.extent, used, slot.device.into(), 0, 0, 0, 0]))
+        self.answer.tell([slot.object, slot.extent, used, slot.device.into()])
     }
 
-    pub(crate) fn untyped_retype(&mut self, request: &Request) -> Outcome<Answer> {
+    pub(crate) fn untyped_retype(&mut self, request: &Request) -> Outcome {
         let mut untyped = request.target;
         // Nothing is left of what was made: start over. (Nothing was made yet: what has been cleared still is.)
         if untyped.badge != 0 && !self.has_children(&untyped)? {
@@ -100,7 +100,7 @@ impl<M: Machine> Visit<'_, M> {
             let to = request.receive(self, n)?;
             self.derive(request.at, to, slot)?;
         }
-        Ok(Answer::CAPABILITY)
+        self.tell_capability()
     }
 
     /// Checks a retype's arguments and finds where the objects go. Changes nothing.
@@ -117,7 +117,7 @@ impl<M: Machine> Visit<'_, M> {
             return Err(Error::InvalidArgument.into());
         }
         let core = match kind {
-            Kind::SchedContext => core_of(&request.passed_kind(self, Kind::SchedControl, Rights::WRITE)?.1)?,
+            Kind::SchedContext => core_of(request.passed_object(self, Kind::SchedControl, Rights::WRITE)?)?,
             _ => self.me,
         };
         let start = if device {

@@ -315,7 +315,7 @@ impl Store {
     }
 
     /// The object at `reference`, to be read.
-    #[inline]
+    #[inline(never)]
     pub fn see<T: Object>(&self, reference: Ref<T>) -> Result<&T, Stop> {
         let pointer = self.pointer(self.record(reference.address())?, reference)?;
         // SAFETY: the page holds records of this kind and `pointer` is the start of one (`fits`), so it is mapped,
@@ -325,7 +325,7 @@ impl Store {
     }
 
     /// The object at `reference`, to be changed.
-    #[inline]
+    #[inline(never)]
     pub fn get<T: Object>(&mut self, reference: Ref<T>) -> Result<&mut T, Stop> {
         let pointer = self.pointer(self.own(reference.address())?, reference)?;
         // SAFETY: as for `see`; and the locks of all its homes are held, so no other core looks at it, and the borrow of
