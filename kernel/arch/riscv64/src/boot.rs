@@ -291,7 +291,7 @@ pub unsafe extern "C" fn boot_late(hart: *mut Hart) -> ! {
     if devices_below(&mut devices, description).is_err() {
         boot_error(TOO_MANY_RUNS);
     }
-    let payload = to_usize(window.wrapping_add(plan.payload.address)) as *const u8;
+    let payload = to_usize(window.wrapping_add(plan.payload.address)) as *const u64;
     let found = Found {
         architecture: 2,
         counter_frequency: platform.frequency.get(),
@@ -301,7 +301,7 @@ pub unsafe extern "C" fn boot_late(hart: *mut Hart) -> ! {
         devices: devices.as_slice(),
         payload: plan.payload.address,
         // SAFETY: memory that is in no list of free memory, in the direct map.
-        payload_bytes: unsafe { slice::from_raw_parts(payload, to_usize(plan.payload.bytes)) },
+        payload_words: unsafe { slice::from_raw_parts(payload, to_usize(plan.payload.bytes / 8)) },
         devicetree: plan.devicetree,
         acpi_rsdp: 0,
         command_line: description.command_line(),

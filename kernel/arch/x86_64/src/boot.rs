@@ -82,7 +82,7 @@ pub extern "C" fn main(start_info: u32) -> ! {
         free: physical.free.as_slice(),
         devices: physical.devices.as_slice(),
         payload: physical.payload.address,
-        payload_bytes: payload_bytes(physical.payload),
+        payload_words: payload_words(physical.payload),
         devicetree: Run::default(),
         acpi_rsdp: info.rsdp,
         command_line: line,
@@ -239,9 +239,9 @@ fn boot_core() -> &'static CoreData {
 }
 
 /// The payload, as far as there is memory.
-fn payload_bytes(payload: Run) -> &'static [u8] {
+fn payload_words(payload: Run) -> &'static [u64] {
     // SAFETY: main memory that is mapped at the window; `survey` kept it out of what is free.
-    unsafe { core::slice::from_raw_parts((WINDOW + payload.address) as *const u8, length(payload.bytes)) }
+    unsafe { core::slice::from_raw_parts((WINDOW + payload.address) as *const u64, length(payload.bytes / 8)) }
 }
 
 /// A number of bytes or elements that are in memory.
