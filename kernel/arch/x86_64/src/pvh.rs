@@ -10,29 +10,29 @@ use crate::memory::Runs;
 pub trait Reader {
     /// The bytes at a physical address.
     fn bytes(&self, address: u64, length: usize) -> Option<&[u8]>;
+}
 
-    /// A little-endian number of `N` bytes as an array.
-    fn array<const N: usize>(&self, address: u64) -> Option<[u8; N]> {
-        self.bytes(address, N)?.try_into().ok()
-    }
+/// A little-endian number of `width` bytes at an offset; 0 if the bytes end before.
+#[inline(never)]
+pub fn number(bytes: &[u8], offset: usize, width: usize) -> u64 {
+    let bytes = bytes.get(offset..).and_then(|rest| rest.get(..width)).unwrap_or(&[]);
+    bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
+}
 
-    /// A 32-bit number.
-    fn word32(&self, address: u64) -> Option<u32> {
-        self.array(address).map(u32::from_le_bytes)
-    }
-
-    /// A 64-bit number.
-    fn word64(&self, address: u64) -> Option<u64> {
-        self.array(address).map(u64::from_le_bytes)
-    }
+/// A [`number`] of four bytes.
+#[expect(clippy::cast_possible_truncation, reason = "four bytes fit")]
+pub fn word32(bytes: &[u8], offset: usize) -> u32 {
+    number(bytes, offset, 4) as u32
 }
 
 /// Memory runs that are taken note of; a firmware lists a dozen at most.
 pub const MAX_RUNS: usize = 32;
 /// Entries of the memory map that are looked at.
-const MAX_ENTRIES: u64 = 128;
+const MAX_ENTRIES: usize = 128;
 const MAGIC: u32 = 0x336e_c578;
-const ENTRY_BYTES: u64 = 24;
+/// Bytes of the message that are of use.
+const BYTES: usize = 56;
+const ENTRY_BYTES: usize = 24;
 const TYPE_RAM: u32 = 1;
 
 /// The loader's message.
@@ -49,19 +49,18 @@ pub struct StartInfo {
 impl StartInfo {
     /// Reads it at `address`; `None` if it isn't one, or has no memory map.
     pub fn read(reader: &impl Reader, address: u64) -> Option<StartInfo> {
-        if reader.word32(address)? != MAGIC || reader.word32(address + 4)? < 1 {
+        let info = reader.bytes(address, BYTES)?;
+        if word32(info, 0) != MAGIC || word32(info, 4) == 0 {
             return None;
         }
-        let map = reader.word64(address + 40)?;
-        let entries = u64::from(reader.word32(address + 48)?).min(MAX_ENTRIES);
+        let entries = (word32(info, 48) as usize).min(MAX_ENTRIES);
+        let map = reader.bytes(number(info, 40, 8), entries * ENTRY_BYTES)?;
         let mut ram = Runs::new();
         // Main memory first: what other entries say of the same addresses counts more.
         for wanted in [true, false] {
-            for index in 0..entries {
-                let entry = map.checked_add(index * ENTRY_BYTES)?;
-                let kind = entry.checked_add(16)?;
-                let run = Run { address: reader.word64(entry)?, bytes: reader.word64(kind - 8)? };
-                match (reader.word32(kind)? == TYPE_RAM, wanted) {
+            for entry in map.chunks_exact(ENTRY_BYTES) {
+                let run = Run { address: number(entry, 0, 8), bytes: number(entry, 8, 8) };
+                match (word32(entry, 16) == TYPE_RAM, wanted) {
                     // More runs than there is room for: the rest of the memory stays unused.
                     (true, true) => _ = ram.push(run),
                     (false, false) => ram.remove(run.address, run.bytes),
@@ -69,7 +68,7 @@ impl StartInfo {
                 }
             }
         }
-        Some(StartInfo { ram, rsdp: reader.word64(address + 32)?, command_line: reader.word64(address + 24)? })
+        Some(StartInfo { ram, rsdp: number(info, 32, 8), command_line: number(info, 24, 8) })
     }
 }
 
