@@ -107,6 +107,7 @@ pub fn timer_done(core: &CoreData) {
 
 /// `numerator / denominator` times 2^32, or the largest number; one of the two is below 2^32. In two steps, since a
 /// division of 128 bits would be a function of its own.
+#[inline(never)]
 fn scale(numerator: u64, denominator: u64) -> u64 {
     if denominator == 0 {
         return u64::MAX;
