@@ -17,6 +17,7 @@ use crate::thread::Part;
 use crate::{Kernel, Outcome, Visit};
 
 mod payload;
+pub mod runs;
 
 use payload::Payload;
 
@@ -27,6 +28,13 @@ pub struct Run {
     pub address: u64,
     /// Bytes, a multiple of the page size.
     pub bytes: u64,
+}
+
+impl Run {
+    /// The first address past it.
+    pub fn end(&self) -> u64 {
+        self.address.saturating_add(self.bytes)
+    }
 }
 
 /// What a port finds out while it boots.

@@ -9,6 +9,7 @@ use core::slice;
 
 use anos_abi::boot::{PAYLOAD_ALIGN, PAYLOAD_MAGIC, PayloadHeader};
 use anos_abi::{MAX_CORES, PAGE_SIZE};
+use anos_core::boot::runs::{Full, RunList};
 use anos_core::boot::{Found, Run};
 use anos_machine::{CoreId, Memory, PageRecord};
 
@@ -21,7 +22,6 @@ use crate::once::SetOnce;
 use crate::paging::{self, KERNEL_DATA, KERNEL_RODATA, KERNEL_TEXT, Mode, Table, Tables};
 use crate::plic::Plic;
 use crate::report::boot_error;
-use crate::runs::{self, RunList};
 use crate::time::Frequency;
 use crate::{console, csr, harts, to_usize};
 
@@ -49,7 +49,7 @@ const NOWHERE: Run = Run { address: 0, bytes: 0 };
 
 static PLAN: SetOnce<Plan> = SetOnce::new(Plan {
     description: Description::empty(),
-    free: RunList::new(),
+    free: RunList::EMPTY,
     payload: NOWHERE,
     devicetree: NOWHERE,
     records: (0, 0, 0),
@@ -69,7 +69,7 @@ impl Early<'_> {
     /// Takes whole pages and fills them with zeros: programs may come to see the last of them to its end.
     fn take(&mut self, bytes: u64) -> u64 {
         let bytes = bytes.next_multiple_of(PAGE_SIZE);
-        let Some(address) = self.free.take(bytes) else { boot_error(TOO_LITTLE_MEMORY) };
+        let Some(address) = self.free.take_from_top(bytes) else { boot_error(TOO_LITTLE_MEMORY) };
         let start = Early::address(address) as *mut u8;
         // SAFETY: free memory, which is now ours alone, in the early direct map.
         unsafe { start.write_bytes(0, to_usize(bytes)) };
@@ -120,7 +120,7 @@ pub unsafe extern "C" fn boot_early(hart_id: u64, devicetree: u64, load_address:
     let kernel = Run { address: load_address, bytes: image.end - image.start };
     let (plan, root) = match lay_out(description, mode, &image, kernel, (place, blob)) {
         Ok(done) => done,
-        Err(runs::Full) => boot_error(TOO_MANY_RUNS),
+        Err(Full) => boot_error(TOO_MANY_RUNS),
     };
     let controller = &plan.description.controller;
     // SAFETY: the early direct map shows all devices.
@@ -183,7 +183,7 @@ fn lay_out(
     image: &Image,
     kernel: Run,
     (place, blob): (Run, &[u8]),
-) -> Result<(Plan, u64), runs::Full> {
+) -> Result<(Plan, u64), Full> {
     let window_end = mode.window_bytes().min(Mode::Sv39.window_bytes());
     let mut ram = description.ram;
     let mut free = description.free;
@@ -192,7 +192,7 @@ fn lay_out(
     }
     free.subtract(kernel)?;
     let visible = free;
-    let payload = payload(runs::end_of(kernel), &free);
+    let payload = payload(kernel.end(), &free);
     free.subtract(payload)?;
     // What the devicetree takes up becomes free once it is copied.
     let with_devicetree = free;
@@ -201,7 +201,7 @@ fn lay_out(
     let (Some(first), Some(last)) = (ram.as_slice().first(), ram.as_slice().last()) else {
         boot_error("the devicetree shows no memory")
     };
-    let (start, pages) = (first.address, (runs::end_of(*last) - first.address) / PAGE_SIZE);
+    let (start, pages) = (first.address, (last.end() - first.address) / PAGE_SIZE);
     let mut early = Early { free: &mut free };
     let records = early.take(pages * size_of::<PageRecord>() as u64);
     let copy = Run { address: early.take(place.bytes), bytes: place.bytes.next_multiple_of(PAGE_SIZE) };
@@ -232,7 +232,7 @@ fn lay_out(
 
     for run in with_devicetree.as_slice() {
         let from = run.address.max(place.address & !(PAGE_SIZE - 1));
-        let to = runs::end_of(*run).min(runs::end_of(place).next_multiple_of(PAGE_SIZE));
+        let to = run.end().min(place.end().next_multiple_of(PAGE_SIZE));
         free.add(Run { address: from, bytes: to.saturating_sub(from) })?;
     }
     let load_offset = image.start - kernel.address;
@@ -255,14 +255,12 @@ fn map_stacks(early: &mut Early<'_>, mode: Mode, root: u64, processors: usize) {
 /// is no memory where it should be.
 fn payload(kernel_end: u64, free: &RunList) -> Run {
     let address = kernel_end.next_multiple_of(PAYLOAD_ALIGN);
-    let inside = |run: &&Run| address >= run.address && address < runs::end_of(**run);
-    let Some(run) = free.as_slice().iter().find(inside) else { return Run { address, bytes: 0 } };
+    let Some(rest) = free.from(address) else { return Run { address, bytes: 0 } };
     let header = Early::address(address) as *const PayloadHeader;
     // SAFETY: a whole page of memory, in the early direct map; any bytes make a header.
     let header = unsafe { header.read() };
     let bytes = if header.magic == PAYLOAD_MAGIC { header.bytes } else { PAGE_SIZE };
-    let rest = runs::end_of(*run) - address;
-    Run { address, bytes: bytes.max(PAGE_SIZE).min(rest) & !(PAGE_SIZE - 1) }
+    Run { address, bytes: bytes.max(PAGE_SIZE).min(rest.bytes) & !(PAGE_SIZE - 1) }
 }
 
 /// The boot hart, on its own stack and the final translation.
@@ -286,7 +284,7 @@ pub unsafe extern "C" fn boot_late(hart: *mut Hart) -> ! {
     harts::set_up(platform, hart);
     harts::start(description.processors(), hart.hart_id, plan.load_offset);
 
-    let mut devices = RunList::new();
+    let mut devices = RunList::EMPTY;
     let free = plan.free.as_slice();
     if devices_below(&mut devices, description).is_err() {
         boot_error(TOO_MANY_RUNS);
@@ -316,7 +314,7 @@ pub unsafe extern "C" fn boot_late(hart: *mut Hart) -> ! {
 
 /// Device addresses that programs may own: what lies below memory, but for page 0 (whose address means "none") and the
 /// kernel's and the firmware's own devices.
-fn devices_below(devices: &mut RunList, description: &Description) -> Result<(), runs::Full> {
+fn devices_below(devices: &mut RunList, description: &Description) -> Result<(), Full> {
     let end = description.ram.as_slice().first().map_or(0, |run| run.address);
     devices.add(Run { address: PAGE_SIZE, bytes: end.saturating_sub(PAGE_SIZE) })?;
     description.private.as_slice().iter().try_for_each(|&run| devices.subtract(run))

@@ -2,10 +2,10 @@
 
 use anos_abi::MAX_CORES;
 use anos_core::boot::Run;
+use anos_core::boot::runs::{Full, RunList};
 
 use crate::devicetree::{Devicetree, Malformed, Token, cells, strings, word};
 use crate::paging::Mode;
-use crate::runs::{Full, RunList};
 
 /// Nodes inside each other; deeper ones are an error.
 const DEPTH: usize = 12;
@@ -201,9 +201,9 @@ impl Description {
     /// A machine without anything. All zeros, so that it takes no space in the image.
     pub const fn empty() -> Self {
         Description {
-            ram: RunList::new(),
-            free: RunList::new(),
-            private: RunList::new(),
+            ram: RunList::EMPTY,
+            free: RunList::EMPTY,
+            private: RunList::EMPTY,
             processors: [Processor { hart_id: 0, phandle: 0 }; MAX_CORES],
             processor_count: 0,
             frequency: 0,
@@ -219,7 +219,7 @@ impl Description {
     /// Reads the devicetree of a machine that was booted by this hart.
     pub fn read(tree: &Devicetree<'_>, boot_hart: u64) -> Result<Self, Unusable> {
         let mut found = Description { sstc: true, floating_point: true, mode: Mode::Sv48, ..Description::empty() };
-        let mut reserved = RunList::new();
+        let mut reserved = RunList::EMPTY;
         let mut contexts: &[u8] = &[];
         let mut path = [Node::EMPTY; DEPTH];
         let mut depth = 0;
@@ -360,7 +360,7 @@ fn context_of(phandle: u32, contexts: &[u8]) -> Option<u32> {
 fn whole_pages(run: Run) -> Run {
     let page = anos_abi::PAGE_SIZE;
     let start = run.address & !(page - 1);
-    let end = crate::runs::end_of(run).checked_next_multiple_of(page).unwrap_or(u64::MAX);
+    let end = run.end().checked_next_multiple_of(page).unwrap_or(u64::MAX);
     Run { address: start, bytes: end - start }
 }
 

@@ -4,15 +4,15 @@ use core::mem::offset_of;
 
 use anos_abi::PAGE_SIZE;
 use anos_abi::boot::{PAYLOAD_ALIGN, PAYLOAD_MAGIC, PayloadHeader};
+use anos_core::boot::runs::RunList;
 use anos_core::boot::{Found, Run};
 use anos_machine::{CoreId, Memory, PageRecord};
 
 use crate::acpi::{self, AcpiError, MAX_IOAPICS, Platform, Power, Register};
 use crate::machine::Processor;
-use crate::memory::Runs;
 use crate::paging::WINDOW;
 use crate::percore::{self, CoreData};
-use crate::pvh::{self, MAX_RUNS, Reader, StartInfo};
+use crate::pvh::{self, DEVICES_END, Reader, StartInfo};
 use crate::tables::{self, EARLY_LIMIT, EarlyMemory, Tables};
 use crate::traps::{self, KERNEL};
 use crate::{apic, console, cpu, ioapic, power, report, smp, time};
@@ -25,11 +25,11 @@ const COMMAND_LINE: usize = 512;
 /// Physical memory, as found and as given out.
 struct Physical {
     /// Main memory, in whole pages.
-    ram: Runs<MAX_RUNS>,
+    ram: RunList,
     /// What of it is free.
-    free: Runs<MAX_RUNS>,
+    free: RunList,
     /// Where devices can be.
-    devices: Runs<MAX_RUNS>,
+    devices: RunList,
     /// The payload: from its first byte to the end of the memory that it lies in, or of itself if it says so.
     payload: Run,
 }
@@ -120,28 +120,29 @@ fn command_line(address: u64, buffer: &mut [u8; COMMAND_LINE]) -> &[u8] {
 /// Finds out what of physical memory is what. Not inlined, so that its lists don't stay on the stack.
 #[inline(never)]
 fn survey(info: &StartInfo, platform: &Platform) -> Physical {
-    let ram = info.ram.to_pages();
+    let ram = info.ram;
     let image = tables::image();
-    let start = (image.address + image.bytes).next_multiple_of(PAYLOAD_ALIGN);
+    let start = image.end().next_multiple_of(PAYLOAD_ALIGN);
     let mut payload = ram.from(start).unwrap_or(Run { address: start, bytes: 0 });
     payload.bytes = payload.bytes.min(payload_length(start));
 
+    // With a list that is full, the last of memory, or of the devices, is nobody's.
     let mut free = ram;
-    free.remove(0, LOW_MEMORY);
-    free.remove(image.address, image.bytes);
-    free.remove(payload.address, payload.bytes);
-
-    let mut devices = info.ram.to_pages_outward().holes(EARLY_LIMIT);
-    let upper = ram.end().max(EARLY_LIMIT).next_multiple_of(1 << 30);
+    for taken in [Run { address: 0, bytes: LOW_MEMORY }, image, payload] {
+        let _ = free.subtract(taken);
+    }
+    let mut devices = info.devices;
+    let upper = ram.end().max(DEVICES_END).next_multiple_of(1 << 30);
     let width = cpu::cpuid(0x8000_0008, 0).eax & 0xff;
-    let _ = devices.push(Run { address: upper, bytes: (1_u64 << width.clamp(36, 52)).saturating_sub(upper) });
-    devices.remove(platform.local_apic, PAGE_SIZE);
+    let _ = devices.add(Run { address: upper, bytes: (1_u64 << width.clamp(36, 52)).saturating_sub(upper) });
+    let mut keep = |address| _ = devices.subtract(Run { address, bytes: 1 });
+    keep(platform.local_apic);
     for ioapic in platform.ioapics() {
-        devices.remove(ioapic.address & !(PAGE_SIZE - 1), PAGE_SIZE);
+        keep(ioapic.address);
     }
     for register in [platform.power.sleep_control, platform.power.reset] {
         if let Register::Memory(address) = register {
-            devices.remove(address & !(PAGE_SIZE - 1), PAGE_SIZE);
+            keep(address);
         }
     }
     Physical { ram, free, devices, payload }

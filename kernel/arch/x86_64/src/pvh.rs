@@ -1,10 +1,7 @@
 //! What a PVH loader passes: `hvm_start_info` (Xen's `public/arch-x86/hvm/start_info.h`, version 1 and up).
 //!
-//! Neighbours: [`memory`](crate::memory) for the runs that come out.
-
 use anos_core::boot::Run;
-
-use crate::memory::Runs;
+use anos_core::boot::runs::RunList;
 
 /// Reads physical memory. `None` for what can't be read.
 pub trait Reader {
@@ -25,8 +22,6 @@ pub fn word32(bytes: &[u8], offset: usize) -> u32 {
     number(bytes, offset, 4) as u32
 }
 
-/// Memory runs that are taken note of; a firmware lists a dozen at most.
-pub const MAX_RUNS: usize = 32;
 /// Entries of the memory map that are looked at.
 const MAX_ENTRIES: usize = 128;
 const MAGIC: u32 = 0x336e_c578;
@@ -34,12 +29,16 @@ const MAGIC: u32 = 0x336e_c578;
 const BYTES: usize = 56;
 const ENTRY_BYTES: usize = 24;
 const TYPE_RAM: u32 = 1;
+/// Where devices end that the firmware has placed; above all memory there is room for more.
+pub const DEVICES_END: u64 = 1 << 32;
 
 /// The loader's message.
 #[derive(Clone, Copy, Debug)]
 pub struct StartInfo {
-    /// Main memory as listed: unsorted, not page-aligned.
-    pub ram: Runs<MAX_RUNS>,
+    /// Main memory. A firmware lists a dozen runs at most; what there is no room for stays unused.
+    pub ram: RunList,
+    /// What lies below [`DEVICES_END`] and is no main memory, not even in part.
+    pub devices: RunList,
     /// Physical address of the ACPI root pointer, or 0.
     pub rsdp: u64,
     /// Physical address of the command line, or 0.
@@ -55,20 +54,23 @@ impl StartInfo {
         }
         let entries = (word32(info, 48) as usize).min(MAX_ENTRIES);
         let map = reader.bytes(number(info, 40, 8), entries * ENTRY_BYTES)?;
-        let mut ram = Runs::new();
+        let (mut ram, mut devices) = (RunList::EMPTY, RunList::EMPTY);
+        let _ = devices.add(Run { address: 0, bytes: DEVICES_END });
         // Main memory first: what other entries say of the same addresses counts more.
         for wanted in [true, false] {
             for entry in map.chunks_exact(ENTRY_BYTES) {
                 let run = Run { address: number(entry, 0, 8), bytes: number(entry, 8, 8) };
-                match (word32(entry, 16) == TYPE_RAM, wanted) {
-                    // More runs than there is room for: the rest of the memory stays unused.
-                    (true, true) => _ = ram.push(run),
-                    (false, false) => ram.remove(run.address, run.bytes),
-                    _ => {}
+                if (word32(entry, 16) == TYPE_RAM) != wanted {
+                    continue;
+                }
+                if wanted {
+                    let _ = (ram.add(run), devices.subtract(run));
+                } else {
+                    let _ = ram.subtract(run);
                 }
             }
         }
-        Some(StartInfo { ram, rsdp: number(info, 32, 8), command_line: number(info, 24, 8) })
+        Some(StartInfo { ram, devices, rsdp: number(info, 32, 8), command_line: number(info, 24, 8) })
     }
 }
 
@@ -103,7 +105,9 @@ mod tests {
     #[test]
     fn memory_map_keeps_only_main_memory() {
         let info = StartInfo::read(&message(), 0).unwrap();
-        assert_eq!(info.ram.as_slice(), [Run { address: 0, bytes: 0x9fc00 }]);
+        assert_eq!(info.ram.as_slice(), [Run { address: 0, bytes: 0x9_f000 }], "whole pages");
+        let devices = [Run { address: 0xa_0000, bytes: DEVICES_END - 0xa_0000 }];
+        assert_eq!(info.devices.as_slice(), devices, "no page that is memory in part");
         assert_eq!((info.command_line, info.rsdp), (7, 9));
     }
 
@@ -113,7 +117,7 @@ mod tests {
         bytes.0[88..96].copy_from_slice(&0x2000_u64.to_le_bytes());
         bytes.0[96..104].copy_from_slice(&0x1000_u64.to_le_bytes());
         let info = StartInfo::read(&bytes, 0).unwrap();
-        let after = Run { address: 0x3000, bytes: 0x9fc00 - 0x3000 };
+        let after = Run { address: 0x3000, bytes: 0x9_f000 - 0x3000 };
         assert_eq!(info.ram.as_slice(), [Run { address: 0, bytes: 0x2000 }, after]);
     }
 
