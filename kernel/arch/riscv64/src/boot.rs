@@ -13,7 +13,7 @@ use anos_core::boot::runs::{Full, RunList};
 use anos_core::boot::{Found, Run};
 use anos_machine::{CoreId, Memory, PageRecord};
 
-use crate::description::{Description, Unusable};
+use crate::description::{Description, Unusable, lists};
 use crate::devicetree::{self, Devicetree};
 use crate::entry::{self, Image};
 use crate::hart::{self, Hart, STACK_BYTES};
@@ -34,9 +34,8 @@ const TOO_MANY_RUNS: &str = "the devicetree has more runs of memory than the ker
 /// What [`boot_early`] hands to [`boot_late`].
 #[derive(Debug)]
 struct Plan {
+    /// What its list of free memory has left is nobody's.
     description: Description,
-    /// Memory that is nobody's.
-    free: RunList,
     payload: Run,
     devicetree: Run,
     /// Physical address of the first page with a record, number of such pages, physical address of the records.
@@ -48,8 +47,7 @@ struct Plan {
 const NOWHERE: Run = Run { address: 0, bytes: 0 };
 
 static PLAN: SetOnce<Plan> = SetOnce::new(Plan {
-    description: Description::empty(),
-    free: RunList::EMPTY,
+    description: Description::EMPTY,
     payload: NOWHERE,
     devicetree: NOWHERE,
     records: (0, 0, 0),
@@ -103,25 +101,24 @@ pub unsafe extern "C" fn boot_early(hart_id: u64, devicetree: u64, load_address:
     hart.stack_top = image.boot_stack + entry::BOOT_STACK_BYTES as u64;
     console::initialise();
 
+    // SAFETY: nobody has looked at it, and no other hart runs.
+    let plan = unsafe { PLAN.make() };
     let blob = blob(devicetree);
-    let description = match Devicetree::new(blob).map_err(Unusable::from).and_then(|t| Description::read(&t, hart_id)) {
-        Ok(description) => description,
+    match Devicetree::new(blob).map_err(Unusable::from).and_then(|tree| plan.description.read(&tree, hart_id)) {
+        Ok(()) => {}
         Err(Unusable::Malformed) => boot_error(MALFORMED),
         Err(Unusable::TooManyRuns) => boot_error(TOO_MANY_RUNS),
         Err(Unusable::NoFloatingPoint) => boot_error("a hart has no floating point (extension D)"),
         Err(Unusable::NoBootHart) => boot_error("the devicetree does not list the hart that boots"),
-    };
-    let Some(frequency) = Frequency::new(description.frequency) else {
+    }
+    let Some(frequency) = Frequency::new(plan.description.frequency) else {
         boot_error("the devicetree does not say how fast the clock ticks")
     };
-    let load_offset = image.start.wrapping_sub(load_address);
-    let mode = choose_mode(&description, image.early_root.wrapping_sub(load_offset));
+    plan.load_offset = image.start.wrapping_sub(load_address);
+    let mode = choose_mode(&plan.description, image.early_root.wrapping_sub(plan.load_offset));
     let place = Run { address: devicetree, bytes: blob.len() as u64 };
     let kernel = Run { address: load_address, bytes: image.end - image.start };
-    let (plan, root) = match lay_out(description, mode, &image, kernel, (place, blob)) {
-        Ok(done) => done,
-        Err(Full) => boot_error(TOO_MANY_RUNS),
-    };
+    let Ok(root) = lay_out(plan, mode, &image, kernel, (place, blob)) else { boot_error(TOO_MANY_RUNS) };
     let controller = &plan.description.controller;
     // SAFETY: the early direct map shows all devices.
     let plic = unsafe { Plic::new(controller, Mode::Sv39.window()) };
@@ -131,8 +128,6 @@ pub unsafe extern "C" fn boot_early(hart_id: u64, devicetree: u64, load_address:
     hart.prepare(CoreId::BOOT, hart_id, &platform);
     // SAFETY: nobody has looked at it, and no other hart runs.
     unsafe { PLATFORM.set(platform) };
-    // SAFETY: as above.
-    unsafe { PLAN.set(plan) };
     // SAFETY: prepared just now; what lived in this function is not used any more.
     unsafe { entry::adopt(block) }
 }
@@ -155,8 +150,7 @@ fn blob(address: u64) -> &'static [u8] {
 
 /// Sv48 if the devicetree says so, the hart accepts it, and the command line doesn't forbid it.
 fn choose_mode(description: &Description, early_root: u64) -> Mode {
-    let forbidden = description.command_line().split(|&byte| byte == b' ').any(|word| word == b"paging=sv39");
-    if description.mode == Mode::Sv39 || forbidden {
+    if description.mode == Mode::Sv39 || lists(description.command_line(), b"paging=sv39", b' ') {
         return Mode::Sv39;
     }
     // A root for Sv48 whose last entry is the early root: the addresses in use, all of them in the last 512 GiB, mean
@@ -176,38 +170,35 @@ fn choose_mode(description: &Description, early_root: u64) -> Mode {
     if accepted { Mode::Sv48 } else { Mode::Sv39 }
 }
 
-/// Decides what memory is whose, and builds the kernel's page tables. Gives the plan and the root table.
-fn lay_out(
-    description: Description,
-    mode: Mode,
-    image: &Image,
-    kernel: Run,
-    (place, blob): (Run, &[u8]),
-) -> Result<(Plan, u64), Full> {
+/// Decides what memory is whose, and builds the kernel's page tables. Gives the root table.
+fn lay_out(plan: &mut Plan, mode: Mode, image: &Image, kernel: Run, (place, blob): (Run, &[u8])) -> Result<u64, Full> {
+    let processors = plan.description.processors().len();
+    let Description { ram, free, controller, .. } = &mut plan.description;
     let window_end = mode.window_bytes().min(Mode::Sv39.window_bytes());
-    let mut ram = description.ram;
-    let mut free = description.free;
-    for list in [&mut ram, &mut free] {
-        list.subtract(Run { address: window_end, bytes: u64::MAX - window_end })?;
-    }
+    let beyond = Run { address: window_end, bytes: u64::MAX - window_end };
+    ram.subtract(beyond)?;
+    free.subtract(beyond)?;
     free.subtract(kernel)?;
-    let visible = free;
-    let payload = payload(kernel.end(), &free);
-    free.subtract(payload)?;
+    let visible = *free;
+    plan.payload = payload(kernel.end(), free);
+    free.subtract(plan.payload)?;
     // What the devicetree takes up becomes free once it is copied.
-    let with_devicetree = free;
+    let with_devicetree = *free;
     free.subtract(place)?;
 
     let (Some(first), Some(last)) = (ram.as_slice().first(), ram.as_slice().last()) else {
         boot_error("the devicetree shows no memory")
     };
     let (start, pages) = (first.address, (last.end() - first.address) / PAGE_SIZE);
-    let mut early = Early { free: &mut free };
+    let mut early = Early { free };
     let records = early.take(pages * size_of::<PageRecord>() as u64);
+    plan.records = (start, pages, records);
     let copy = Run { address: early.take(place.bytes), bytes: place.bytes.next_multiple_of(PAGE_SIZE) };
     let target = Early::address(copy.address) as *mut u8;
     // SAFETY: as many bytes as were just taken, apart from the original, which isn't free.
     unsafe { target.copy_from_nonoverlapping(blob.as_ptr(), blob.len()) };
+
+    plan.devicetree = copy;
 
     let root = early.take(PAGE_SIZE);
     let segments = [
@@ -226,17 +217,16 @@ fn lay_out(
     for &run in visible.as_slice() {
         map(mode.window().wrapping_add(run.address), run, KERNEL_DATA);
     }
-    let registers = Run { bytes: Plic::registers(&description.controller), ..description.controller.registers };
+    let registers = Run { bytes: Plic::registers(controller), ..controller.registers };
     map(mode.window().wrapping_add(registers.address), registers, KERNEL_DATA);
-    map_stacks(&mut early, mode, root, description.processors().len());
+    map_stacks(&mut early, mode, root, processors);
 
     for run in with_devicetree.as_slice() {
         let from = run.address.max(place.address & !(PAGE_SIZE - 1));
         let to = run.end().min(place.end().next_multiple_of(PAGE_SIZE));
         free.add(Run { address: from, bytes: to.saturating_sub(from) })?;
     }
-    let load_offset = image.start - kernel.address;
-    Ok((Plan { description, free, payload, devicetree: copy, records: (start, pages, records), load_offset }, root))
+    Ok(root)
 }
 
 /// A stack for every core, with nothing mapped below it.
@@ -276,7 +266,7 @@ pub unsafe extern "C" fn boot_late(hart: *mut Hart) -> ! {
     let (start, pages, records) = plan.records;
     let window = platform.mode.window();
     let records = to_usize(window.wrapping_add(records)) as *mut PageRecord;
-    // SAFETY: so many records were taken and cleared, and only memory from `plan.free` and the payload, all of it in
+    // SAFETY: so many records were taken and cleared, and only memory from the list of free memory and the payload, all of it in
     // the direct map, is handed to the core.
     let memory = unsafe { Memory::new(window, start, pages, records) };
     // SAFETY: the other harts aren't started yet, and nothing is held.
@@ -285,7 +275,7 @@ pub unsafe extern "C" fn boot_late(hart: *mut Hart) -> ! {
     harts::start(description.processors(), hart.hart_id, plan.load_offset);
 
     let mut devices = RunList::EMPTY;
-    let free = plan.free.as_slice();
+    let free = description.free.as_slice();
     if devices_below(&mut devices, description).is_err() {
         boot_error(TOO_MANY_RUNS);
     }

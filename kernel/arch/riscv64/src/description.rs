@@ -193,32 +193,31 @@ fn begins(text: &[u8], word: &[u8], separator: u8) -> bool {
 
 /// Whether a list of strings, or of words with another separator, has this one.
 #[inline(never)]
-fn lists(list: &[u8], word: &[u8], separator: u8) -> bool {
+pub fn lists(list: &[u8], word: &[u8], separator: u8) -> bool {
     list.split(|&byte| byte == 0 || byte == separator).any(|part| part == word)
 }
 
 impl Description {
     /// A machine without anything. All zeros, so that it takes no space in the image.
-    pub const fn empty() -> Self {
-        Description {
-            ram: RunList::EMPTY,
-            free: RunList::EMPTY,
-            private: RunList::EMPTY,
-            processors: [Processor { hart_id: 0, phandle: 0 }; MAX_CORES],
-            processor_count: 0,
-            frequency: 0,
-            sstc: false,
-            floating_point: false,
-            mode: Mode::Sv39,
-            controller: Controller { registers: Run { address: 0, bytes: 0 }, lines: 0, context: None },
-            command_line: [0; COMMAND_LINE_BYTES],
-            command_line_bytes: 0,
-        }
-    }
+    pub const EMPTY: Description = Description {
+        ram: RunList::EMPTY,
+        free: RunList::EMPTY,
+        private: RunList::EMPTY,
+        processors: [Processor { hart_id: 0, phandle: 0 }; MAX_CORES],
+        processor_count: 0,
+        frequency: 0,
+        sstc: false,
+        floating_point: false,
+        mode: Mode::Sv39,
+        controller: Controller { registers: Run { address: 0, bytes: 0 }, lines: 0, context: None },
+        command_line: [0; COMMAND_LINE_BYTES],
+        command_line_bytes: 0,
+    };
 
-    /// Reads the devicetree of a machine that was booted by this hart.
-    pub fn read(tree: &Devicetree<'_>, boot_hart: u64) -> Result<Self, Unusable> {
-        let mut found = Description { sstc: true, floating_point: true, mode: Mode::Sv48, ..Description::empty() };
+    /// Reads the devicetree of a machine that was booted by this hart. `self` is [`EMPTY`](Self::EMPTY) before, and worth
+    /// nothing after an error: it is too large to be handed around.
+    pub fn read(&mut self, tree: &Devicetree<'_>, boot_hart: u64) -> Result<(), Unusable> {
+        (self.sstc, self.floating_point, self.mode) = (true, true, Mode::Sv48);
         let mut reserved = RunList::EMPTY;
         let mut contexts: &[u8] = &[];
         let mut path = [Node::EMPTY; DEPTH];
@@ -238,26 +237,26 @@ impl Description {
                 }
                 Token::End => {
                     if let Some((node, above)) = path.get(..depth).unwrap_or(&[]).split_last() {
-                        found.node(node, above, &mut reserved, &mut contexts)?;
+                        self.node(node, above, &mut reserved, &mut contexts)?;
                     }
                     depth -= 1;
                 }
             }
         }
         for (address, bytes) in tree.reservations() {
-            reserved.add(whole_pages(Run { address, bytes }))?;
+            reserved.cover(Run { address, bytes })?;
         }
-        found.free = found.ram;
+        self.free = self.ram;
         for &run in reserved.as_slice() {
-            found.free.subtract(run)?;
+            self.free.subtract(run)?;
         }
-        let boot = found.processors().iter().find(|processor| processor.hart_id == boot_hart);
+        let boot = self.processors().iter().find(|processor| processor.hart_id == boot_hart);
         let phandle = boot.ok_or(Unusable::NoBootHart)?.phandle;
-        if !found.floating_point {
+        if !self.floating_point {
             return Err(Unusable::NoFloatingPoint);
         }
-        found.controller.context = context_of(phandle, contexts);
-        Ok(found)
+        self.controller.context = context_of(phandle, contexts);
+        Ok(())
     }
 
     /// The processors, in the devicetree's order.
@@ -303,7 +302,7 @@ impl Description {
         };
         let mut place = 0;
         while let Some(run) = node.run(parent, place) {
-            list.add(if is_memory { run } else { whole_pages(run) })?;
+            if is_memory { list.add(run) } else { list.cover(run) }?;
             if is_plic && place == 0 {
                 let lines = node.number(Property::Lines, 0).min(1023);
                 self.controller = Controller { registers: run, lines, context: None };
@@ -356,14 +355,6 @@ fn context_of(phandle: u32, contexts: &[u8]) -> Option<u32> {
     u32::try_from(place).ok()
 }
 
-/// Every page that a run touches.
-fn whole_pages(run: Run) -> Run {
-    let page = anos_abi::PAGE_SIZE;
-    let start = run.address & !(page - 1);
-    let end = run.end().checked_next_multiple_of(page).unwrap_or(u64::MAX);
-    Run { address: start, bytes: end - start }
-}
-
 #[cfg(test)]
 mod tests {
     extern crate std;
@@ -405,7 +396,9 @@ mod tests {
     }
 
     fn read(blob: &[u8], boot_hart: u64) -> Result<Description, Unusable> {
-        Description::read(&Devicetree::new(blob)?, boot_hart)
+        let mut found = Description::EMPTY;
+        found.read(&Devicetree::new(blob)?, boot_hart)?;
+        Ok(found)
     }
 
     #[test]

@@ -49,6 +49,11 @@ impl RunList {
         self.replace(up(run.address), down(run.end()), true)
     }
 
+    /// Adds every page that the run touches.
+    pub fn cover(&mut self, run: Run) -> Result<(), Full> {
+        self.replace(down(run.address), up(run.end()), true)
+    }
+
     /// Takes memory away: every page that the run touches. If the list is full, its end is lost too.
     pub fn subtract(&mut self, run: Run) -> Result<(), Full> {
         if run.bytes == 0 { Ok(()) } else { self.replace(down(run.address), up(run.end()), false) }
@@ -150,6 +155,14 @@ mod tests {
         assert_eq!(list.as_slice(), &[run(0x1000, 0x3000), run(0x8000, 0x1000)]);
         list.add(run(0, 0x1_0000)).unwrap();
         assert_eq!(list.as_slice(), &[run(0, 0x1_0000)]);
+    }
+
+    #[test]
+    fn covering_adds_every_page_that_is_touched() {
+        let mut list = RunList::EMPTY;
+        list.cover(run(0x1fff, 2)).unwrap();
+        list.cover(run(u64::MAX, 1)).unwrap();
+        assert_eq!(list.as_slice(), &[run(0x1000, 0x2000)]);
     }
 
     #[test]
