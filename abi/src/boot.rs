@@ -40,6 +40,8 @@ pub const STACK_SIZE: u64 = 128 * 1024;
 pub const BOOT_INFO_MAGIC: u64 = u64::from_le_bytes(*b"AnosBoot");
 /// Untyped capabilities that fit into BootInfo.
 pub const MAX_UNTYPED: usize = 64;
+/// Bytes of command line that fit into BootInfo.
+pub const MAX_COMMAND_LINE: usize = 512;
 
 /// One run of physical memory that the root server holds as Untyped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,45 +94,20 @@ pub struct BootInfo {
     /// Bytes of `command_line` in use.
     pub command_line_bytes: u64,
     /// The kernel's command line, UTF-8.
-    pub command_line: [u8; 512],
+    pub command_line: [u8; MAX_COMMAND_LINE],
 }
 
 const _: () = assert!(size_of::<BootInfo>() <= 4096, "BootInfo fits in a page");
 
-/// Numbers of a [`BootInfo`], in its order, in front of its Untypeds.
-const BOOT_INFO_NUMBERS: usize = core::mem::offset_of!(BootInfo, untyped) / 8;
+/// Where the Untypeds start in a [`BootInfo`], in words.
+pub const UNTYPED_WORD: usize = core::mem::offset_of!(BootInfo, untyped) / 8;
+/// Where the command line's length stands, in words; the line follows.
+pub const COMMAND_LINE_WORD: usize = core::mem::offset_of!(BootInfo, command_line_bytes) / 8;
 /// Words of a [`BootInfo`].
 const BOOT_INFO_WORDS: usize = size_of::<BootInfo>() / 8;
 
 impl BootInfo {
-    /// Writes it into a page of words, in the layout that the root server reads.
-    pub fn write_words(&self, page: &mut [u64; 512]) {
-        let numbers: [u64; BOOT_INFO_NUMBERS] = [
-            self.magic,
-            self.architecture,
-            self.cores,
-            self.counter_frequency,
-            self.counter_start,
-            self.ram_bytes,
-            self.kernel_bytes,
-            self.paging_levels,
-            self.first_free_slot,
-            self.archive_address,
-            self.archive_bytes,
-            self.devicetree_address,
-            self.devicetree_bytes,
-            self.acpi_rsdp,
-            self.untyped_count,
-        ];
-        let untyped = self.untyped.iter().flat_map(|run| [run.address, run.pages, run.device]);
-        let line = self.command_line.as_chunks::<8>().0.iter().map(|chunk| u64::from_le_bytes(*chunk));
-        let words = numbers.into_iter().chain(untyped).chain([self.command_line_bytes]).chain(line);
-        for (place, word) in page.iter_mut().zip(words) {
-            *place = word;
-        }
-    }
-
-    /// Reads it back from a page of words.
+    /// Reads it from a page of words.
     pub fn from_words(page: &[u64; 512]) -> Self {
         let mut words = page.iter().copied();
         let mut next = || words.next().unwrap_or(0);
@@ -140,7 +117,7 @@ impl BootInfo {
         let [acpi_rsdp, untyped_count] = core::array::from_fn(|_| next());
         let untyped = core::array::from_fn(|_| UntypedRun { address: next(), pages: next(), device: next() });
         let command_line_bytes = next();
-        let mut command_line = [0; 512];
+        let mut command_line = [0; MAX_COMMAND_LINE];
         for chunk in command_line.as_chunks_mut::<8>().0 {
             *chunk = next().to_le_bytes();
         }
@@ -167,7 +144,8 @@ impl BootInfo {
     }
 }
 
-const _: () = assert!(BOOT_INFO_NUMBERS == 15 && BOOT_INFO_WORDS == 15 + 3 * MAX_UNTYPED + 1 + 64);
+const _: () = assert!(UNTYPED_WORD == 15 && COMMAND_LINE_WORD == UNTYPED_WORD + 3 * MAX_UNTYPED);
+const _: () = assert!(BOOT_INFO_WORDS == COMMAND_LINE_WORD + 1 + MAX_COMMAND_LINE / 8);
 
 /// "AnosLoad", little-endian: the first word of a payload.
 pub const PAYLOAD_MAGIC: u64 = u64::from_le_bytes(*b"AnosLoad");
@@ -222,14 +200,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn boot_info_reads_back_word_by_word() {
+    fn boot_info_is_read_word_by_word() {
         let words: [u64; 512] = core::array::from_fn(|word| if word < BOOT_INFO_WORDS { word as u64 + 1 } else { 0 });
         let info = BootInfo::from_words(&words);
         assert_eq!((info.magic, info.untyped_count), (1, 15));
         assert_eq!(info.untyped[1], UntypedRun { address: 19, pages: 20, device: 21 });
         assert_eq!(info.command_line_bytes, 15 + 3 * MAX_UNTYPED as u64 + 1);
-        let mut written = [0; 512];
-        info.write_words(&mut written);
-        assert_eq!(written, words);
+        assert_eq!(info.command_line[..8], words[COMMAND_LINE_WORD + 1].to_le_bytes());
     }
 }

@@ -5,8 +5,8 @@
 //! core; its loops are as long as the payload and the table are big.
 
 use anos_abi::boot::{
-    ARCHIVE_ADDRESS, BOOT_INFO_ADDRESS, BOOT_INFO_MAGIC, BootInfo, DEVICETREE_ADDRESS, MAX_UNTYPED, PayloadHeader,
-    ROOT_TABLE_SLOTS, STACK_SIZE, STACK_TOP, UntypedRun, slot,
+    ARCHIVE_ADDRESS, BOOT_INFO_ADDRESS, BOOT_INFO_MAGIC, COMMAND_LINE_WORD, DEVICETREE_ADDRESS, MAX_COMMAND_LINE,
+    MAX_SEGMENTS, MAX_UNTYPED, ROOT_TABLE_SLOTS, STACK_SIZE, STACK_TOP, UNTYPED_WORD, slot,
 };
 use anos_abi::syscall::FOREVER;
 use anos_abi::{Kind, PAGE_SIZE, Rights};
@@ -15,9 +15,12 @@ use anos_machine::{AddressSpace, CoreId, CoreSet, Entry, Machine, Mapping, Ref, 
 use crate::bounds::MAX_INTERRUPTS;
 use crate::call::Answer;
 use crate::thread::Part;
-use crate::{Kernel, Visit};
+use crate::{Kernel, Outcome, Visit};
 
 mod payload;
+pub mod runs;
+
+use payload::Payload;
 
 /// A run of physical memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +29,13 @@ pub struct Run {
     pub address: u64,
     /// Bytes, a multiple of the page size.
     pub bytes: u64,
+}
+
+impl Run {
+    /// The first address past it.
+    pub fn end(&self) -> u64 {
+        self.address.saturating_add(self.bytes)
+    }
 }
 
 /// What a port finds out while it boots.
@@ -45,8 +55,8 @@ pub struct Found<'a> {
     pub devices: &'a [Run],
     /// Physical address of the payload.
     pub payload: u64,
-    /// The payload's bytes: at least its first page, at most up to the end of memory.
-    pub payload_bytes: &'a [u8],
+    /// The payload's words: at least its first page, at most up to the end of memory.
+    pub payload_words: &'a [u64],
     /// The devicetree, or an empty run.
     pub devicetree: Run,
     /// Physical address of the ACPI root pointer, or 0.
@@ -112,33 +122,26 @@ impl BootError {
     }
 }
 
-impl From<Stop> for BootError {
-    fn from(_: Stop) -> Self {
-        // All locks are held, so this is a page without a record: less memory than was said.
-        BootError::TooLittleMemory
-    }
-}
-
 /// Builds the root server: its table, address space, thread and all capabilities. The boot core then enters the
 /// kernel with [`Event::Start`](anos_machine::Event::Start), which runs it; the other cores enter likewise.
 pub fn start<M: Machine>(kernel: &Kernel, machine: &mut M, found: &Found<'_>) -> Result<(), BootError> {
-    let header = payload::check(found.payload_bytes)?;
+    let payload = payload::check(found.payload_words)?;
     check_devicetree(&found.devicetree)?;
-    let chosen = choose(found, &header, machine.levels())?;
+    let chosen = choose(found, &payload, machine.levels())?;
     let held = kernel.hold(CoreId::BOOT, CoreSet::ALL, || machine.relax());
     let visit = Visit { held, machine, kernel, me: CoreId::BOOT, answer: Answer::NONE };
-    let mut builder = Builder { visit, found, next: chosen.address, end: chosen.address + chosen.bytes };
-    let objects = builder.objects()?;
-    builder.map_all(&objects, &header)?;
-    builder.control_capabilities(objects.table)?;
-    // The last of it: what is left of free memory is known now.
-    let info = builder.untyped_capabilities(&objects, &chosen, &header)?;
-    builder.write_info(objects.info, &info)?;
-    builder.run(&objects, &header)
+    let (next, end) = (chosen.address, chosen.address + chosen.bytes);
+    let mut builder = Builder { visit, found, payload, base: next, next, end, untyped: 0 };
+    match builder.build() {
+        // All locks are held, so this is a page without a record: less memory than was said.
+        Err(_) => Err(BootError::TooLittleMemory),
+        Ok(()) if builder.untyped as usize > MAX_UNTYPED => Err(BootError::TooManyRuns),
+        Ok(()) => Ok(()),
+    }
 }
 
 fn check_devicetree(devicetree: &Run) -> Result<(), BootError> {
-    let whole = devicetree.address.is_multiple_of(PAGE_SIZE) && devicetree.bytes.is_multiple_of(PAGE_SIZE);
+    let whole = (devicetree.address | devicetree.bytes).is_multiple_of(PAGE_SIZE);
     let room = STACK_TOP - STACK_SIZE - PAGE_SIZE - DEVICETREE_ADDRESS;
     if whole && devicetree.bytes <= room { Ok(()) } else { Err(BootError::Devicetree) }
 }
@@ -150,228 +153,250 @@ const INTERRUPT_PAGES: u64 = (MAX_INTERRUPTS * size_of::<Slot>()) as u64 / PAGE_
 /// Pages of its stack.
 const STACK_PAGES: u64 = STACK_SIZE / PAGE_SIZE;
 
-/// The first free run with room for all that the root server needs.
-fn choose(found: &Found<'_>, header: &PayloadHeader, levels: u8) -> Result<Run, BootError> {
-    let ranges = header.segments.iter().map(|segment| segment.bytes);
-    let ranges = ranges.chain([header.archive_bytes, found.devicetree.bytes, PAGE_SIZE, STACK_SIZE]);
-    // A range of n pages needs at most n / 512 + 2 last tables, and two tables in each level above (a range is
-    // shorter than what one of those covers); every level but the root's.
-    let above = 2 * u64::from(levels.saturating_sub(2));
-    let tables: u64 = ranges.map(|bytes| bytes / (PAGE_SIZE << 9) + 2 + above).sum();
-    // And one page each for the root table, the Thread, its SchedContext, and BootInfo.
-    let pages = TABLE_PAGES + INTERRUPT_PAGES + STACK_PAGES + 4 + tables;
-    let large = found.free.iter().find(|run| run.bytes / PAGE_SIZE >= pages);
-    large.copied().ok_or(BootError::TooLittleMemory)
-}
+/// The root server's objects, one behind the other from the start of the chosen run: pages and kind of each.
+/// BootInfo's page is one of words until it is written.
+const OBJECTS: [(u64, Kind); 7] = [
+    (INTERRUPT_PAGES, Kind::CapTable),
+    (TABLE_PAGES, Kind::CapTable),
+    (1, Kind::AddressSpace),
+    (1, Kind::Thread),
+    (1, Kind::SchedContext),
+    (1, Kind::PageTable),
+    (STACK_PAGES, Kind::Frame),
+];
+// Where each lies, in bytes from that start.
+const TABLE: u64 = INTERRUPT_PAGES * PAGE_SIZE;
+const SPACE: u64 = TABLE + TABLE_PAGES * PAGE_SIZE;
+const THREAD: u64 = SPACE + PAGE_SIZE;
+const CONTEXT: u64 = THREAD + PAGE_SIZE;
+const INFO: u64 = CONTEXT + PAGE_SIZE;
+const STACK: u64 = INFO + PAGE_SIZE;
 
-/// Physical addresses of the root server's objects.
-struct Objects {
-    table: u64,
-    space: u64,
-    thread: u64,
-    context: u64,
-    info: u64,
-    stack: u64,
+/// The first free run with room for all that the root server needs.
+fn choose(found: &Found<'_>, payload: &Payload<'_>, levels: u8) -> Result<Run, BootError> {
+    /// What is mapped: segments, archive, devicetree, BootInfo, stack.
+    const RANGES: u64 = MAX_SEGMENTS as u64 + 4;
+    // A range of n pages needs at most n / 512 + 2 last tables, and two tables in each level above (a range is
+    // shorter than what one of those covers); every level but the root's. Segments and archive are parts of the payload.
+    let tables = (payload.bytes + found.devicetree.bytes + STACK_SIZE + PAGE_SIZE) / (PAGE_SIZE << 9);
+    let needed = STACK + STACK_SIZE + PAGE_SIZE * (tables + RANGES * 2 * (u64::from(levels) - 1));
+    let large = found.free.iter().find(|run| run.bytes >= needed);
+    large.copied().ok_or(BootError::TooLittleMemory)
 }
 
 struct Builder<'a, M> {
     visit: Visit<'a, M>,
     found: &'a Found<'a>,
-    /// The next free page of the chosen run.
+    payload: Payload<'a>,
+    /// The start of the chosen run.
+    base: u64,
+    /// Its next free page.
     next: u64,
-    /// The run's end.
+    /// Its end.
     end: u64,
+    /// How many Untypeds there are, also if BootInfo can't list so many.
+    untyped: u32,
 }
 
 impl<M: Machine> Builder<'_, M> {
+    fn build(&mut self) -> Outcome {
+        self.objects()?;
+        self.map_all()?;
+        self.control_capabilities()?;
+        self.run()?;
+        // The last of it: what is left of free memory is known now.
+        self.untyped_capabilities()
+    }
+
     /// Takes clear pages for objects of one kind.
-    fn take(&mut self, pages: u64, kind: Kind) -> Result<u64, BootError> {
+    fn take(&mut self, pages: u64, kind: Kind) -> Outcome<u64> {
         let address = self.next;
-        if (self.end - address) / PAGE_SIZE < pages {
-            return Err(BootError::TooLittleMemory);
-        }
         self.next += pages * PAGE_SIZE;
-        for page in (0..pages).map(|page| address + page * PAGE_SIZE) {
+        let mut page = address;
+        while page < self.next {
+            // What lies behind the run is another's.
+            if page >= self.end {
+                return Err(Stop::STALE);
+            }
             self.visit.held.store.clear_page(page)?;
             self.visit.held.store.set_kind(page, kind)?;
+            page += PAGE_SIZE;
         }
         Ok(address)
     }
 
-    fn objects(&mut self) -> Result<Objects, BootError> {
-        let interrupt_table = self.take(INTERRUPT_PAGES, Kind::CapTable)?;
-        let objects = Objects {
-            table: self.take(TABLE_PAGES, Kind::CapTable)?,
-            space: self.take(1, Kind::AddressSpace)?,
-            thread: self.take(1, Kind::Thread)?,
-            context: self.take(1, Kind::SchedContext)?,
-            info: self.take(1, Kind::PageTable)?,
-            stack: self.take(STACK_PAGES, Kind::Frame)?,
-        };
-        self.visit.held.store.record(objects.space)?.set_space(1);
-        self.visit.machine.fill_root(self.visit.held.store.get::<AddressSpace>(Ref::at(objects.space))?);
+    fn objects(&mut self) -> Outcome {
+        for &(pages, kind) in &OBJECTS {
+            self.take(pages, kind)?;
+        }
+        let space = self.base + SPACE;
+        self.visit.held.store.record(space)?.set_space(1);
+        self.visit.machine.fill_root(self.visit.held.store.get::<AddressSpace>(Ref::at(space))?);
         let global = self.visit.held.global()?;
         global.last_space = 1;
-        global.interrupt_table = interrupt_table;
-        Ok(objects)
+        global.interrupt_table = self.base;
+        Ok(())
     }
 
-    fn map_all(&mut self, objects: &Objects, header: &PayloadHeader) -> Result<(), BootError> {
+    fn map_all(&mut self) -> Outcome {
         let (read, read_write) = (Rights::READ, Rights::READ.union(Rights::WRITE));
-        let root = objects.space;
-        for segment in &header.segments {
-            let rights = Rights(segment.rights.to_le_bytes()[0]);
-            self.map(root, segment.address, self.found.payload + segment.offset, segment.bytes, rights)?;
+        let Found { payload, devicetree, .. } = *self.found;
+        for &[address, bytes, offset, rights] in self.payload.segments {
+            self.map(address, payload + offset, bytes, Rights(rights.to_le_bytes()[0]))?;
         }
-        let archive = self.found.payload + header.archive_offset;
-        self.map(root, ARCHIVE_ADDRESS, archive, header.archive_bytes, read)?;
-        let devicetree = self.found.devicetree;
-        self.map(root, DEVICETREE_ADDRESS, devicetree.address, devicetree.bytes, read)?;
-        self.map(root, BOOT_INFO_ADDRESS, objects.info, PAGE_SIZE, read)?;
+        self.map(ARCHIVE_ADDRESS, payload + self.payload.archive_offset, self.payload.archive_bytes, read)?;
+        self.map(DEVICETREE_ADDRESS, devicetree.address, devicetree.bytes, read)?;
+        self.map(BOOT_INFO_ADDRESS, self.base + INFO, PAGE_SIZE, read)?;
         // Below the stack nothing is mapped: an overflow faults.
-        self.map(root, STACK_TOP - STACK_SIZE, objects.stack, STACK_SIZE, read_write)
+        self.map(STACK_TOP - STACK_SIZE, self.base + STACK, STACK_SIZE, read_write)
     }
 
-    fn map(&mut self, root: u64, address: u64, physical: u64, bytes: u64, rights: Rights) -> Result<(), BootError> {
-        for offset in (0..bytes.div_ceil(PAGE_SIZE)).map(|page| page * PAGE_SIZE) {
-            let table = self.last_table(root, address + offset)?;
+    fn map(&mut self, address: u64, physical: u64, bytes: u64, rights: Rights) -> Outcome {
+        let mut offset = 0;
+        while offset < bytes {
+            let table = self.last_table(address + offset)?;
             let page = physical + offset;
-            // Page by page, so that nothing later takes the payload's memory for something else.
-            if self.visit.held.store.is_memory(page) {
-                if self.visit.held.store.record(page)?.kind() == Kind::Empty as u8 {
-                    self.visit.held.store.set_kind(page, Kind::Frame)?;
-                }
+            // Page by page, so that nothing later takes the payload's memory for something else. A devicetree may lie
+            // outside of memory: then it has no record.
+            if let Ok(record) = self.visit.held.store.record(page)
+                && record.kind() == Kind::Empty as u8
+            {
+                self.visit.held.store.set_kind(page, Kind::Frame)?;
             }
             let leaf = self.visit.machine.leaf(Mapping { address: page, rights, uncached: false, level: 1 });
-            self.set_entry(table, address + offset, 1, leaf)?;
+            self.put(table, position(address + offset, 1), leaf)?;
+            offset += PAGE_SIZE;
         }
         Ok(())
     }
 
-    /// The last-level table for an address; makes the tables that are missing.
-    fn last_table(&mut self, root: u64, address: u64) -> Result<u64, BootError> {
-        let mut table = root;
-        for level in (2..=self.visit.machine.levels()).rev() {
-            let entries = self.visit.held.store.get::<AddressSpace>(Ref::at(table))?;
-            let entry = entries.get(position(address, level)).copied().unwrap_or(0);
-            table = match self.visit.machine.entry(entry, level) {
-                Entry::Table(next) => next,
-                Entry::Empty => {
-                    let next = self.take(1, Kind::PageTable)?;
-                    let entry = self.visit.machine.table(next);
-                    self.set_entry(table, address, level, entry)?;
-                    next
-                }
-                Entry::Leaf(_) => return Err(BootError::SegmentAddress),
+    /// The last-level table for an address; makes the tables that are missing. There are no leaves above: everything is
+    /// mapped page by page.
+    fn last_table(&mut self, address: u64) -> Outcome<u64> {
+        let mut table = self.base + SPACE;
+        let mut level = self.visit.machine.levels();
+        while level > 1 {
+            let place = position(address, level);
+            let entry = self.words(table)?.get(place).copied().unwrap_or(0);
+            table = if let Entry::Table(next) = self.visit.machine.entry(entry, level) {
+                next
+            } else {
+                let next = self.take(1, Kind::PageTable)?;
+                self.put(table, place, self.visit.machine.table(next))?;
+                next
             };
+            level -= 1;
         }
         Ok(table)
     }
 
-    fn set_entry(&mut self, table: u64, address: u64, level: u8, entry: u64) -> Result<(), BootError> {
-        let entries = self.visit.held.store.get::<AddressSpace>(Ref::at(table))?;
-        if let Some(place) = entries.get_mut(position(address, level)) {
-            *place = entry;
+    /// A page of words: a table, or BootInfo.
+    fn words(&mut self, page: u64) -> Outcome<&mut [u64; 512]> {
+        self.visit.held.store.get::<AddressSpace>(Ref::at(page))
+    }
+
+    fn put(&mut self, page: u64, position: usize, word: u64) -> Outcome {
+        if let Some(place) = self.words(page)?.get_mut(position) {
+            *place = word;
         }
         Ok(())
     }
 
-    fn set_slot(
-        &mut self,
-        table: u64,
-        slot: u32,
-        kind: Kind,
-        object: u64,
-        extent: u64,
-    ) -> Result<&mut Slot, BootError> {
-        let place = self.visit.held.store.get::<Slot>(at(table, slot))?;
+    fn set_slot(&mut self, slot: u32, kind: Kind, object: u64, extent: u64) -> Outcome<&mut Slot> {
+        let place = self.visit.held.store.get::<Slot>(at(self.base + TABLE, slot))?;
         *place = Slot { kind: kind as u8, rights: Rights::ALL.0, object, extent, ..Slot::default() };
         Ok(place)
     }
 
-    fn control_capabilities(&mut self, table: u64) -> Result<(), BootError> {
-        self.set_slot(table, slot::INTERRUPT_CONTROL, Kind::InterruptControl, 0, 0)?;
+    fn control_capabilities(&mut self) -> Outcome {
+        self.set_slot(slot::INTERRUPT_CONTROL, Kind::InterruptControl, 0, 0)?;
         if self.found.io_ports {
-            self.set_slot(table, slot::IO_PORT_CONTROL, Kind::IoPortControl, 0, 0)?;
+            self.set_slot(slot::IO_PORT_CONTROL, Kind::IoPortControl, 0, 0)?;
         }
-        self.set_slot(table, slot::DEBUG, Kind::Debug, 0, 0)?;
+        self.set_slot(slot::DEBUG, Kind::Debug, 0, 0)?;
         for (slot, core) in (slot::SCHED_CONTROL..slot::UNTYPED).zip(0..self.visit.machine.cores()) {
-            self.set_slot(table, slot, Kind::SchedControl, core, 0)?;
+            self.set_slot(slot, Kind::SchedControl, core, 0)?;
         }
         Ok(())
     }
 
-    /// Hands all memory that is left, and every device, to the root server.
-    fn untyped_capabilities(
-        &mut self,
-        objects: &Objects,
-        chosen: &Run,
-        header: &PayloadHeader,
-    ) -> Result<BootInfo, BootError> {
-        let mut info = self.info(header);
-        let rest = Run { address: self.next, bytes: self.end - self.next };
-        let memory = self.found.free.iter().map(|run| if run == chosen { rest } else { *run });
-        let runs = memory.map(|run| (run, 0)).chain(self.found.devices.iter().map(|run| (*run, 1)));
-        let mut runs = runs.filter(|(run, _)| run.bytes >= PAGE_SIZE);
-        for ((slot, listed), (run, device)) in (slot::UNTYPED..).zip(&mut info.untyped).zip(&mut runs) {
-            *listed = UntypedRun { address: run.address, pages: run.bytes / PAGE_SIZE, device };
-            self.set_slot(objects.table, slot, Kind::Untyped, listed.address, listed.pages)?.device =
-                u8::from(device == 1);
-            info.untyped_count += 1;
+    /// Hands all memory that is left, and every device, to the root server, and says so in BootInfo.
+    fn untyped_capabilities(&mut self) -> Outcome {
+        let mut taken = self.found.ram_bytes.saturating_sub(self.payload.bytes);
+        for run in self.found.free {
+            taken = taken.saturating_sub(run.bytes);
+            let start = if run.address == self.base { self.next } else { run.address };
+            self.untyped(start, run.address + run.bytes - start, 0)?;
         }
-        if runs.next().is_some() {
-            return Err(BootError::TooManyRuns);
+        for run in self.found.devices {
+            self.untyped(run.address, run.bytes, 1)?;
         }
-        info.first_free_slot = u64::from(slot::UNTYPED) + info.untyped_count;
-        let free = self.found.free.iter().map(|run| run.bytes).sum::<u64>() + header.bytes;
-        info.kernel_bytes = self.found.ram_bytes.saturating_sub(free) + INTERRUPT_PAGES * PAGE_SIZE;
-        Ok(info)
+        self.write_info(taken + INTERRUPT_PAGES * PAGE_SIZE)
     }
 
-    /// BootInfo but for its Untypeds.
-    fn info(&self, header: &PayloadHeader) -> BootInfo {
-        let found = self.found;
-        let mut command_line = [0; 512];
-        let copied = command_line.iter_mut().zip(found.command_line).map(|(to, from)| *to = *from).count();
-        BootInfo {
-            magic: BOOT_INFO_MAGIC,
-            architecture: found.architecture,
-            cores: self.visit.machine.cores(),
-            counter_frequency: found.counter_frequency,
-            counter_start: found.counter_start,
-            ram_bytes: found.ram_bytes,
-            kernel_bytes: 0,
-            paging_levels: self.visit.machine.levels().into(),
-            first_free_slot: 0,
-            archive_address: ARCHIVE_ADDRESS,
-            archive_bytes: header.archive_bytes,
-            devicetree_address: if found.devicetree.bytes == 0 { 0 } else { DEVICETREE_ADDRESS },
-            devicetree_bytes: found.devicetree.bytes,
-            acpi_rsdp: found.acpi_rsdp,
-            untyped_count: 0,
-            untyped: [UntypedRun::default(); MAX_UNTYPED],
-            command_line_bytes: copied as u64,
-            command_line,
+    fn untyped(&mut self, address: u64, bytes: u64, device: u8) -> Outcome {
+        let (pages, number) = (bytes / PAGE_SIZE, self.untyped);
+        if pages == 0 {
+            return Ok(());
         }
+        self.untyped += 1;
+        if number as usize >= MAX_UNTYPED {
+            return Ok(());
+        }
+        self.set_slot(slot::UNTYPED + number, Kind::Untyped, address, pages)?.device = device;
+        let first = UNTYPED_WORD + 3 * number as usize;
+        if let Some(words) = self.words(self.base + INFO)?.get_mut(first..).and_then(<[u64]>::first_chunk_mut) {
+            *words = [address, pages, device.into()];
+        }
+        Ok(())
     }
 
-    /// Writes BootInfo into its page, which until now is typed as a page of words; then it is a Frame's.
-    fn write_info(&mut self, page: u64, info: &BootInfo) -> Result<(), BootError> {
-        info.write_words(self.visit.held.store.get::<AddressSpace>(Ref::at(page))?);
+    /// Completes BootInfo, word by word in the order of its fields; then its page is a Frame's.
+    fn write_info(&mut self, kernel_bytes: u64) -> Outcome {
+        let (found, payload, page) = (self.found, &self.payload, self.base + INFO);
+        let count = u64::from(self.untyped);
+        let numbers = [
+            BOOT_INFO_MAGIC,
+            found.architecture,
+            self.visit.machine.cores(),
+            found.counter_frequency,
+            found.counter_start,
+            found.ram_bytes,
+            kernel_bytes,
+            self.visit.machine.levels().into(),
+            u64::from(slot::UNTYPED) + count,
+            ARCHIVE_ADDRESS,
+            payload.archive_bytes,
+            if found.devicetree.bytes == 0 { 0 } else { DEVICETREE_ADDRESS },
+            found.devicetree.bytes,
+            found.acpi_rsdp,
+            count,
+        ];
+        let words = self.words(page)?;
+        if let Some(first) = words.first_chunk_mut::<UNTYPED_WORD>() {
+            *first = numbers;
+        }
+        let mut bytes = 0;
+        if let Some([length, line @ ..]) = words.get_mut(COMMAND_LINE_WORD..) {
+            for &byte in found.command_line.iter().take(MAX_COMMAND_LINE) {
+                if let Some(word) = line.get_mut(bytes / 8) {
+                    *word |= u64::from(byte) << (bytes % 8 * 8);
+                }
+                bytes += 1;
+            }
+            *length = bytes as u64;
+        }
         self.visit.held.store.set_kind(page, Kind::Frame)?;
         Ok(())
     }
-}
 
-impl<M: Machine> Builder<'_, M> {
     /// The root server's own capabilities, and its thread, ready to run.
-    fn run(&mut self, objects: &Objects, header: &PayloadHeader) -> Result<(), BootError> {
-        let table = objects.table;
-        self.set_slot(table, slot::CAP_TABLE, Kind::CapTable, table, ROOT_TABLE_SLOTS)?;
-        self.set_slot(table, slot::ADDRESS_SPACE, Kind::AddressSpace, objects.space, 0)?;
-        self.set_slot(table, slot::THREAD, Kind::Thread, objects.thread, 0)?;
-        self.set_slot(table, slot::SCHED_CONTEXT, Kind::SchedContext, objects.context, 0)?;
-        let thread = Ref::<Thread>::at(objects.thread);
+    fn run(&mut self) -> Outcome {
+        let (table, thread) = (self.base + TABLE, Ref::<Thread>::at(self.base + THREAD));
+        self.set_slot(slot::CAP_TABLE, Kind::CapTable, table, ROOT_TABLE_SLOTS)?;
+        self.set_slot(slot::ADDRESS_SPACE, Kind::AddressSpace, self.base + SPACE, 0)?;
+        self.set_slot(slot::THREAD, Kind::Thread, thread.address(), 0)?;
+        self.set_slot(slot::SCHED_CONTEXT, Kind::SchedContext, self.base + CONTEXT, 0)?;
         for (slot, part) in
             [(slot::CAP_TABLE, Part::Table), (slot::ADDRESS_SPACE, Part::Space), (slot::SCHED_CONTEXT, Part::Context)]
         {
@@ -379,15 +404,14 @@ impl<M: Machine> Builder<'_, M> {
             self.visit.derive(at(table, slot), part.of(thread), source)?;
         }
         let record = self.visit.held.store.get(thread)?;
-        record.registers.pc = header.entry;
+        record.registers.pc = self.payload.entry;
         record.registers.sp = STACK_TOP;
         record.priority = u8::MAX;
         record.ceiling = u8::MAX;
         record.deadline = FOREVER;
-        self.visit.bind(thread, Ref::at(objects.context))?;
-        self.visit.make_ready(thread)?;
         self.visit.held.global()?.root_thread = thread;
-        Ok(())
+        self.visit.bind(thread, Ref::at(self.base + CONTEXT))?;
+        self.visit.make_ready(thread)
     }
 }
 

@@ -9,10 +9,11 @@ use core::slice;
 
 use anos_abi::boot::{PAYLOAD_ALIGN, PAYLOAD_MAGIC, PayloadHeader};
 use anos_abi::{MAX_CORES, PAGE_SIZE};
+use anos_core::boot::runs::{Full, RunList};
 use anos_core::boot::{Found, Run};
 use anos_machine::{CoreId, Memory, PageRecord};
 
-use crate::description::{Description, Unusable};
+use crate::description::{Description, Unusable, lists};
 use crate::devicetree::{self, Devicetree};
 use crate::entry::{self, Image};
 use crate::hart::{self, Hart, STACK_BYTES};
@@ -21,7 +22,6 @@ use crate::once::SetOnce;
 use crate::paging::{self, KERNEL_DATA, KERNEL_RODATA, KERNEL_TEXT, Mode, Table, Tables};
 use crate::plic::Plic;
 use crate::report::boot_error;
-use crate::runs::{self, RunList};
 use crate::time::Frequency;
 use crate::{console, csr, harts, to_usize};
 
@@ -34,9 +34,8 @@ const TOO_MANY_RUNS: &str = "the devicetree has more runs of memory than the ker
 /// What [`boot_early`] hands to [`boot_late`].
 #[derive(Debug)]
 struct Plan {
+    /// What its list of free memory has left is nobody's.
     description: Description,
-    /// Memory that is nobody's.
-    free: RunList,
     payload: Run,
     devicetree: Run,
     /// Physical address of the first page with a record, number of such pages, physical address of the records.
@@ -48,8 +47,7 @@ struct Plan {
 const NOWHERE: Run = Run { address: 0, bytes: 0 };
 
 static PLAN: SetOnce<Plan> = SetOnce::new(Plan {
-    description: Description::empty(),
-    free: RunList::new(),
+    description: Description::EMPTY,
     payload: NOWHERE,
     devicetree: NOWHERE,
     records: (0, 0, 0),
@@ -69,7 +67,7 @@ impl Early<'_> {
     /// Takes whole pages and fills them with zeros: programs may come to see the last of them to its end.
     fn take(&mut self, bytes: u64) -> u64 {
         let bytes = bytes.next_multiple_of(PAGE_SIZE);
-        let Some(address) = self.free.take(bytes) else { boot_error(TOO_LITTLE_MEMORY) };
+        let Some(address) = self.free.take_from_top(bytes) else { boot_error(TOO_LITTLE_MEMORY) };
         let start = Early::address(address) as *mut u8;
         // SAFETY: free memory, which is now ours alone, in the early direct map.
         unsafe { start.write_bytes(0, to_usize(bytes)) };
@@ -103,25 +101,24 @@ pub unsafe extern "C" fn boot_early(hart_id: u64, devicetree: u64, load_address:
     hart.stack_top = image.boot_stack + entry::BOOT_STACK_BYTES as u64;
     console::initialise();
 
+    // SAFETY: nobody has looked at it, and no other hart runs.
+    let plan = unsafe { PLAN.make() };
     let blob = blob(devicetree);
-    let description = match Devicetree::new(blob).map_err(Unusable::from).and_then(|t| Description::read(&t, hart_id)) {
-        Ok(description) => description,
+    match Devicetree::new(blob).map_err(Unusable::from).and_then(|tree| plan.description.read(&tree, hart_id)) {
+        Ok(()) => {}
         Err(Unusable::Malformed) => boot_error(MALFORMED),
         Err(Unusable::TooManyRuns) => boot_error(TOO_MANY_RUNS),
         Err(Unusable::NoFloatingPoint) => boot_error("a hart has no floating point (extension D)"),
         Err(Unusable::NoBootHart) => boot_error("the devicetree does not list the hart that boots"),
-    };
-    let Some(frequency) = Frequency::new(description.frequency) else {
+    }
+    let Some(frequency) = Frequency::new(plan.description.frequency) else {
         boot_error("the devicetree does not say how fast the clock ticks")
     };
-    let load_offset = image.start.wrapping_sub(load_address);
-    let mode = choose_mode(&description, image.early_root.wrapping_sub(load_offset));
+    plan.load_offset = image.start.wrapping_sub(load_address);
+    let mode = choose_mode(&plan.description, image.early_root.wrapping_sub(plan.load_offset));
     let place = Run { address: devicetree, bytes: blob.len() as u64 };
     let kernel = Run { address: load_address, bytes: image.end - image.start };
-    let (plan, root) = match lay_out(description, mode, &image, kernel, (place, blob)) {
-        Ok(done) => done,
-        Err(runs::Full) => boot_error(TOO_MANY_RUNS),
-    };
+    let Ok(root) = lay_out(plan, mode, &image, kernel, (place, blob)) else { boot_error(TOO_MANY_RUNS) };
     let controller = &plan.description.controller;
     // SAFETY: the early direct map shows all devices.
     let plic = unsafe { Plic::new(controller, Mode::Sv39.window()) };
@@ -131,8 +128,6 @@ pub unsafe extern "C" fn boot_early(hart_id: u64, devicetree: u64, load_address:
     hart.prepare(CoreId::BOOT, hart_id, &platform);
     // SAFETY: nobody has looked at it, and no other hart runs.
     unsafe { PLATFORM.set(platform) };
-    // SAFETY: as above.
-    unsafe { PLAN.set(plan) };
     // SAFETY: prepared just now; what lived in this function is not used any more.
     unsafe { entry::adopt(block) }
 }
@@ -155,8 +150,7 @@ fn blob(address: u64) -> &'static [u8] {
 
 /// Sv48 if the devicetree says so, the hart accepts it, and the command line doesn't forbid it.
 fn choose_mode(description: &Description, early_root: u64) -> Mode {
-    let forbidden = description.command_line().split(|&byte| byte == b' ').any(|word| word == b"paging=sv39");
-    if description.mode == Mode::Sv39 || forbidden {
+    if description.mode == Mode::Sv39 || lists(description.command_line(), b"paging=sv39", b' ') {
         return Mode::Sv39;
     }
     // A root for Sv48 whose last entry is the early root: the addresses in use, all of them in the last 512 GiB, mean
@@ -176,38 +170,35 @@ fn choose_mode(description: &Description, early_root: u64) -> Mode {
     if accepted { Mode::Sv48 } else { Mode::Sv39 }
 }
 
-/// Decides what memory is whose, and builds the kernel's page tables. Gives the plan and the root table.
-fn lay_out(
-    description: Description,
-    mode: Mode,
-    image: &Image,
-    kernel: Run,
-    (place, blob): (Run, &[u8]),
-) -> Result<(Plan, u64), runs::Full> {
+/// Decides what memory is whose, and builds the kernel's page tables. Gives the root table.
+fn lay_out(plan: &mut Plan, mode: Mode, image: &Image, kernel: Run, (place, blob): (Run, &[u8])) -> Result<u64, Full> {
+    let processors = plan.description.processors().len();
+    let Description { ram, free, controller, .. } = &mut plan.description;
     let window_end = mode.window_bytes().min(Mode::Sv39.window_bytes());
-    let mut ram = description.ram;
-    let mut free = description.free;
-    for list in [&mut ram, &mut free] {
-        list.subtract(Run { address: window_end, bytes: u64::MAX - window_end })?;
-    }
+    let beyond = Run { address: window_end, bytes: u64::MAX - window_end };
+    ram.subtract(beyond)?;
+    free.subtract(beyond)?;
     free.subtract(kernel)?;
-    let visible = free;
-    let payload = payload(runs::end_of(kernel), &free);
-    free.subtract(payload)?;
+    let visible = *free;
+    plan.payload = payload(kernel.end(), free);
+    free.subtract(plan.payload)?;
     // What the devicetree takes up becomes free once it is copied.
-    let with_devicetree = free;
+    let with_devicetree = *free;
     free.subtract(place)?;
 
     let (Some(first), Some(last)) = (ram.as_slice().first(), ram.as_slice().last()) else {
         boot_error("the devicetree shows no memory")
     };
-    let (start, pages) = (first.address, (runs::end_of(*last) - first.address) / PAGE_SIZE);
-    let mut early = Early { free: &mut free };
+    let (start, pages) = (first.address, (last.end() - first.address) / PAGE_SIZE);
+    let mut early = Early { free };
     let records = early.take(pages * size_of::<PageRecord>() as u64);
+    plan.records = (start, pages, records);
     let copy = Run { address: early.take(place.bytes), bytes: place.bytes.next_multiple_of(PAGE_SIZE) };
     let target = Early::address(copy.address) as *mut u8;
     // SAFETY: as many bytes as were just taken, apart from the original, which isn't free.
     unsafe { target.copy_from_nonoverlapping(blob.as_ptr(), blob.len()) };
+
+    plan.devicetree = copy;
 
     let root = early.take(PAGE_SIZE);
     let segments = [
@@ -226,17 +217,16 @@ fn lay_out(
     for &run in visible.as_slice() {
         map(mode.window().wrapping_add(run.address), run, KERNEL_DATA);
     }
-    let registers = Run { bytes: Plic::registers(&description.controller), ..description.controller.registers };
+    let registers = Run { bytes: Plic::registers(controller), ..controller.registers };
     map(mode.window().wrapping_add(registers.address), registers, KERNEL_DATA);
-    map_stacks(&mut early, mode, root, description.processors().len());
+    map_stacks(&mut early, mode, root, processors);
 
     for run in with_devicetree.as_slice() {
         let from = run.address.max(place.address & !(PAGE_SIZE - 1));
-        let to = runs::end_of(*run).min(runs::end_of(place).next_multiple_of(PAGE_SIZE));
+        let to = run.end().min(place.end().next_multiple_of(PAGE_SIZE));
         free.add(Run { address: from, bytes: to.saturating_sub(from) })?;
     }
-    let load_offset = image.start - kernel.address;
-    Ok((Plan { description, free, payload, devicetree: copy, records: (start, pages, records), load_offset }, root))
+    Ok(root)
 }
 
 /// A stack for every core, with nothing mapped below it.
@@ -255,14 +245,12 @@ fn map_stacks(early: &mut Early<'_>, mode: Mode, root: u64, processors: usize) {
 /// is no memory where it should be.
 fn payload(kernel_end: u64, free: &RunList) -> Run {
     let address = kernel_end.next_multiple_of(PAYLOAD_ALIGN);
-    let inside = |run: &&Run| address >= run.address && address < runs::end_of(**run);
-    let Some(run) = free.as_slice().iter().find(inside) else { return Run { address, bytes: 0 } };
+    let Some(rest) = free.from(address) else { return Run { address, bytes: 0 } };
     let header = Early::address(address) as *const PayloadHeader;
     // SAFETY: a whole page of memory, in the early direct map; any bytes make a header.
     let header = unsafe { header.read() };
     let bytes = if header.magic == PAYLOAD_MAGIC { header.bytes } else { PAGE_SIZE };
-    let rest = runs::end_of(*run) - address;
-    Run { address, bytes: bytes.max(PAGE_SIZE).min(rest) & !(PAGE_SIZE - 1) }
+    Run { address, bytes: bytes.max(PAGE_SIZE).min(rest.bytes) & !(PAGE_SIZE - 1) }
 }
 
 /// The boot hart, on its own stack and the final translation.
@@ -278,7 +266,7 @@ pub unsafe extern "C" fn boot_late(hart: *mut Hart) -> ! {
     let (start, pages, records) = plan.records;
     let window = platform.mode.window();
     let records = to_usize(window.wrapping_add(records)) as *mut PageRecord;
-    // SAFETY: so many records were taken and cleared, and only memory from `plan.free` and the payload, all of it in
+    // SAFETY: so many records were taken and cleared, and only memory from the list of free memory and the payload, all of it in
     // the direct map, is handed to the core.
     let memory = unsafe { Memory::new(window, start, pages, records) };
     // SAFETY: the other harts aren't started yet, and nothing is held.
@@ -286,12 +274,12 @@ pub unsafe extern "C" fn boot_late(hart: *mut Hart) -> ! {
     harts::set_up(platform, hart);
     harts::start(description.processors(), hart.hart_id, plan.load_offset);
 
-    let mut devices = RunList::new();
-    let free = plan.free.as_slice();
+    let mut devices = RunList::EMPTY;
+    let free = description.free.as_slice();
     if devices_below(&mut devices, description).is_err() {
         boot_error(TOO_MANY_RUNS);
     }
-    let payload = to_usize(window.wrapping_add(plan.payload.address)) as *const u8;
+    let payload = to_usize(window.wrapping_add(plan.payload.address)) as *const u64;
     let found = Found {
         architecture: 2,
         counter_frequency: platform.frequency.get(),
@@ -301,7 +289,7 @@ pub unsafe extern "C" fn boot_late(hart: *mut Hart) -> ! {
         devices: devices.as_slice(),
         payload: plan.payload.address,
         // SAFETY: memory that is in no list of free memory, in the direct map.
-        payload_bytes: unsafe { slice::from_raw_parts(payload, to_usize(plan.payload.bytes)) },
+        payload_words: unsafe { slice::from_raw_parts(payload, to_usize(plan.payload.bytes / 8)) },
         devicetree: plan.devicetree,
         acpi_rsdp: 0,
         command_line: description.command_line(),
@@ -316,7 +304,7 @@ pub unsafe extern "C" fn boot_late(hart: *mut Hart) -> ! {
 
 /// Device addresses that programs may own: what lies below memory, but for page 0 (whose address means "none") and the
 /// kernel's and the firmware's own devices.
-fn devices_below(devices: &mut RunList, description: &Description) -> Result<(), runs::Full> {
+fn devices_below(devices: &mut RunList, description: &Description) -> Result<(), Full> {
     let end = description.ram.as_slice().first().map_or(0, |run| run.address);
     devices.add(Run { address: PAGE_SIZE, bytes: end.saturating_sub(PAGE_SIZE) })?;
     description.private.as_slice().iter().try_for_each(|&run| devices.subtract(run))

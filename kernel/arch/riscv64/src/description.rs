@@ -2,10 +2,10 @@
 
 use anos_abi::MAX_CORES;
 use anos_core::boot::Run;
+use anos_core::boot::runs::{Full, RunList};
 
 use crate::devicetree::{Devicetree, Malformed, Token, cells, strings, word};
 use crate::paging::Mode;
-use crate::runs::{Full, RunList};
 
 /// Nodes inside each other; deeper ones are an error.
 const DEPTH: usize = 12;
@@ -15,10 +15,9 @@ const COMMAND_LINE_BYTES: usize = 512;
 const SUPERVISOR_EXTERNAL: u32 = 9;
 
 /// Platform-level interrupt controllers.
-const PLICS: [&[u8]; 3] = [b"riscv,plic0", b"sifive,plic-1.0.0", b"thead,c900-plic"];
+const PLICS: &[u8] = b"riscv,plic0\0sifive,plic-1.0.0\0thead,c900-plic";
 /// Devices that make timer and inter-core interrupts; the firmware's.
-const CLINTS: [&[u8]; 5] =
-    [b"riscv,clint0", b"sifive,clint0", b"riscv,aclint-mswi", b"riscv,aclint-mtimer", b"riscv,aclint-sswi"];
+const CLINTS: &[u8] = b"riscv,clint0\0sifive,clint0\0riscv,aclint-mswi\0riscv,aclint-mtimer\0riscv,aclint-sswi";
 
 /// Why there is no description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,135 +91,134 @@ pub struct Description {
     command_line_bytes: usize,
 }
 
-/// The properties of a node that matter here.
+/// The properties that matter here, in the order of [`Property`].
+const PROPERTIES: &[u8] = b"#address-cells\0#size-cells\0reg\0compatible\0device_type\0status\0riscv,isa\0\
+riscv,isa-extensions\0mmu-type\0interrupts-extended\0phandle\0riscv,ndev\0bootargs\0timebase-frequency";
+/// How many there are.
+const PROPERTY_COUNT: usize = Property::TimebaseFrequency as usize + 1;
+
+/// A property that matters here.
+#[derive(Clone, Copy, Debug)]
+enum Property {
+    AddressCells,
+    SizeCells,
+    Reg,
+    Compatible,
+    DeviceType,
+    Status,
+    Isa,
+    IsaExtensions,
+    Mmu,
+    Interrupts,
+    Phandle,
+    Lines,
+    CommandLine,
+    TimebaseFrequency,
+}
+
+/// A node: its name, and the values of its properties; one that it lacks is empty.
 #[derive(Clone, Copy, Debug)]
 struct Node<'a> {
     name: &'a [u8],
-    address_cells: u32,
-    size_cells: u32,
-    reg: &'a [u8],
-    compatible: &'a [u8],
-    device_type: &'a [u8],
-    status: &'a [u8],
-    isa: &'a [u8],
-    isa_extensions: &'a [u8],
-    mmu: &'a [u8],
-    interrupts: &'a [u8],
-    phandle: u32,
-    lines: u32,
+    values: [&'a [u8]; PROPERTY_COUNT],
 }
 
 impl<'a> Node<'a> {
-    const EMPTY: Node<'static> = Node {
-        name: &[],
-        address_cells: 2,
-        size_cells: 1,
-        reg: &[],
-        compatible: &[],
-        device_type: &[],
-        status: &[],
-        isa: &[],
-        isa_extensions: &[],
-        mmu: &[],
-        interrupts: &[],
-        phandle: 0,
-        lines: 0,
-    };
+    const EMPTY: Node<'static> = Node { name: &[], values: [&[]; PROPERTY_COUNT] };
 
     fn set(&mut self, name: &[u8], value: &'a [u8]) {
-        let texts: [(&[u8], &mut &'a [u8]); 8] = [
-            (b"reg", &mut self.reg),
-            (b"compatible", &mut self.compatible),
-            (b"device_type", &mut self.device_type),
-            (b"status", &mut self.status),
-            (b"riscv,isa", &mut self.isa),
-            (b"riscv,isa-extensions", &mut self.isa_extensions),
-            (b"mmu-type", &mut self.mmu),
-            (b"interrupts-extended", &mut self.interrupts),
-        ];
-        for (key, field) in texts {
-            if name == key {
-                *field = value;
-            }
-        }
-        let numbers: [(&[u8], &mut u32); 4] = [
-            (b"#address-cells", &mut self.address_cells),
-            (b"#size-cells", &mut self.size_cells),
-            (b"phandle", &mut self.phandle),
-            (b"riscv,ndev", &mut self.lines),
-        ];
-        for (key, field) in numbers {
-            if name == key {
-                *field = word(value, 0).unwrap_or(0);
-            }
+        if let Some((_, place)) = strings(PROPERTIES).zip(&mut self.values).find(|(key, _)| *key == name) {
+            *place = value;
         }
     }
 
-    /// The name without the unit address.
-    fn base_name(&self) -> &[u8] {
-        self.name.split(|&byte| byte == b'@').next().unwrap_or(self.name)
+    fn value(&self, property: Property) -> &'a [u8] {
+        self.values[property as usize]
+    }
+
+    /// A property's first word.
+    fn number(&self, property: Property, default: u32) -> u32 {
+        word(self.value(property), 0).unwrap_or(default)
+    }
+
+    fn address_cells(&self) -> u32 {
+        self.number(Property::AddressCells, 2)
+    }
+
+    /// Whether this is its name, but for the unit address.
+    fn is_named(&self, name: &[u8]) -> bool {
+        begins(self.name, name, b'@')
     }
 
     fn is(&self, device_type: &[u8]) -> bool {
-        strings(self.device_type).next() == Some(device_type)
+        begins(self.value(Property::DeviceType), device_type, 0)
     }
 
-    fn is_any(&self, kinds: &[&[u8]]) -> bool {
-        strings(self.compatible).any(|name| kinds.contains(&name))
+    fn is_any(&self, kinds: &[u8]) -> bool {
+        strings(self.value(Property::Compatible)).any(|kind| lists(kinds, kind, 0))
     }
 
     fn is_available(&self) -> bool {
-        matches!(strings(self.status).next(), None | Some(b"okay" | b"ok"))
+        let status = self.value(Property::Status);
+        status.is_empty() || begins(status, b"okay", 0) || begins(status, b"ok", 0)
     }
 
     fn has_extension(&self, name: &[u8]) -> bool {
         // The old property is one string with underscores, the new one a list of strings.
-        let has = |list: &[u8]| list.split(|&byte| byte == b'_' || byte == 0).any(|part| part == name);
-        has(self.isa) || has(self.isa_extensions)
+        lists(self.value(Property::Isa), name, b'_') || lists(self.value(Property::IsaExtensions), name, b'_')
     }
 
     /// Extension D. The old property starts with single letters, `g` standing for several; the ones for longer names
     /// (s, x, z) end them.
     fn has_double_precision(&self) -> bool {
-        let letters = self.isa.iter().take_while(|letter| !b"_sxz\0".contains(letter));
+        let letters = self.value(Property::Isa).iter().take_while(|letter| !b"_sxz\0".contains(letter));
         letters.skip(b"rv64".len()).any(|letter| b"dg".contains(letter)) || self.has_extension(b"d")
     }
 
-    /// The runs in `reg`. The addresses are taken for physical ones: no known machine translates them on the way from
-    /// the root to what we look at.
-    fn runs(&self, parent: &Node<'_>) -> impl Iterator<Item = Run> + use<'a> {
-        let (reg, address_cells, size_cells) = (self.reg, parent.address_cells.min(8), parent.size_cells.min(8));
-        let stride = (address_cells + size_cells).max(1) as usize;
-        (0..reg.len() / (4 * stride)).map(move |place| Run {
-            address: cells(reg, place * stride, address_cells).unwrap_or(0),
-            bytes: cells(reg, place * stride + address_cells as usize, size_cells).unwrap_or(0),
-        })
+    /// A run in `reg`, if there are so many. The addresses are taken for physical ones: no known machine translates them
+    /// on the way from the root to what we look at.
+    fn run(&self, parent: &Node<'_>, place: usize) -> Option<Run> {
+        let (address_cells, size_cells) = (parent.address_cells().min(8), parent.number(Property::SizeCells, 1).min(8));
+        let first = place * (address_cells + size_cells).max(1) as usize;
+        let bytes = cells(self.value(Property::Reg), first + address_cells as usize, size_cells)?;
+        Some(Run { address: cells(self.value(Property::Reg), first, address_cells)?, bytes })
     }
+}
+
+/// Whether a text is a word, or starts with it and a separator.
+#[inline(never)]
+fn begins(text: &[u8], word: &[u8], separator: u8) -> bool {
+    text.strip_prefix(word).is_some_and(|rest| rest.first().is_none_or(|&byte| byte == separator))
+}
+
+/// Whether a list of strings, or of words with another separator, has this one.
+#[inline(never)]
+pub fn lists(list: &[u8], word: &[u8], separator: u8) -> bool {
+    list.split(|&byte| byte == 0 || byte == separator).any(|part| part == word)
 }
 
 impl Description {
     /// A machine without anything. All zeros, so that it takes no space in the image.
-    pub const fn empty() -> Self {
-        Description {
-            ram: RunList::new(),
-            free: RunList::new(),
-            private: RunList::new(),
-            processors: [Processor { hart_id: 0, phandle: 0 }; MAX_CORES],
-            processor_count: 0,
-            frequency: 0,
-            sstc: false,
-            floating_point: false,
-            mode: Mode::Sv39,
-            controller: Controller { registers: Run { address: 0, bytes: 0 }, lines: 0, context: None },
-            command_line: [0; COMMAND_LINE_BYTES],
-            command_line_bytes: 0,
-        }
-    }
+    pub const EMPTY: Description = Description {
+        ram: RunList::EMPTY,
+        free: RunList::EMPTY,
+        private: RunList::EMPTY,
+        processors: [Processor { hart_id: 0, phandle: 0 }; MAX_CORES],
+        processor_count: 0,
+        frequency: 0,
+        sstc: false,
+        floating_point: false,
+        mode: Mode::Sv39,
+        controller: Controller { registers: Run { address: 0, bytes: 0 }, lines: 0, context: None },
+        command_line: [0; COMMAND_LINE_BYTES],
+        command_line_bytes: 0,
+    };
 
-    /// Reads the devicetree of a machine that was booted by this hart.
-    pub fn read(tree: &Devicetree<'_>, boot_hart: u64) -> Result<Self, Unusable> {
-        let mut found = Description { sstc: true, floating_point: true, mode: Mode::Sv48, ..Description::empty() };
-        let mut reserved = RunList::new();
+    /// Reads the devicetree of a machine that was booted by this hart. `self` is [`EMPTY`](Self::EMPTY) before, and worth
+    /// nothing after an error: it is too large to be handed around.
+    pub fn read(&mut self, tree: &Devicetree<'_>, boot_hart: u64) -> Result<(), Unusable> {
+        (self.sstc, self.floating_point, self.mode) = (true, true, Mode::Sv48);
+        let mut reserved = RunList::EMPTY;
         let mut contexts: &[u8] = &[];
         let mut path = [Node::EMPTY; DEPTH];
         let mut depth = 0;
@@ -233,33 +231,32 @@ impl Description {
                 }
                 Token::Property(name, value) => {
                     let path = path.get_mut(..depth).unwrap_or(&mut []);
-                    if let Some((node, above)) = path.split_last_mut() {
+                    if let Some(node) = path.last_mut() {
                         node.set(name, value);
-                        found.property(node, above, name, value);
                     }
                 }
                 Token::End => {
                     if let Some((node, above)) = path.get(..depth).unwrap_or(&[]).split_last() {
-                        found.node(node, above, &mut reserved, &mut contexts)?;
+                        self.node(node, above, &mut reserved, &mut contexts)?;
                     }
                     depth -= 1;
                 }
             }
         }
         for (address, bytes) in tree.reservations() {
-            reserved.add(whole_pages(Run { address, bytes }))?;
+            reserved.cover(Run { address, bytes })?;
         }
-        found.free = found.ram;
+        self.free = self.ram;
         for &run in reserved.as_slice() {
-            found.free.subtract(run)?;
+            self.free.subtract(run)?;
         }
-        let boot = found.processors().iter().find(|processor| processor.hart_id == boot_hart);
+        let boot = self.processors().iter().find(|processor| processor.hart_id == boot_hart);
         let phandle = boot.ok_or(Unusable::NoBootHart)?.phandle;
-        if !found.floating_point {
+        if !self.floating_point {
             return Err(Unusable::NoFloatingPoint);
         }
-        found.controller.context = context_of(phandle, contexts);
-        Ok(found)
+        self.controller.context = context_of(phandle, contexts);
+        Ok(())
     }
 
     /// The processors, in the devicetree's order.
@@ -272,23 +269,6 @@ impl Description {
         self.command_line.get(..self.command_line_bytes).unwrap_or(&[])
     }
 
-    /// What counts at once, with no need of the whole node.
-    fn property(&mut self, node: &Node<'_>, above: &[Node<'_>], name: &[u8], value: &[u8]) {
-        if above.len() != 1 {
-            return;
-        }
-        if name == b"bootargs" && node.base_name() == b"chosen" {
-            let text = strings(value).next().unwrap_or(&[]);
-            self.command_line_bytes = text.len().min(COMMAND_LINE_BYTES);
-            for (to, &from) in self.command_line.iter_mut().zip(text) {
-                *to = from;
-            }
-        } else if name == b"timebase-frequency" && node.base_name() == b"cpus" {
-            // One word or two, whatever #address-cells says.
-            self.frequency = cells(value, 0, if value.len() < 8 { 1 } else { 2 }).unwrap_or(0);
-        }
-    }
-
     /// A node is complete. Its children came before it.
     fn node<'a>(
         &mut self,
@@ -298,47 +278,70 @@ impl Description {
         contexts: &mut &'a [u8],
     ) -> Result<(), Full> {
         let Some(parent) = above.last() else { return Ok(()) };
-        let in_cpus = |node: Option<&Node<'_>>| node.is_some_and(|node| node.base_name() == b"cpus");
-        if node.is(b"memory") && above.len() == 1 {
-            node.runs(parent).try_for_each(|run| self.ram.add(run))?;
-        } else if parent.base_name() == b"reserved-memory" {
-            node.runs(parent).try_for_each(|run| reserved.add(whole_pages(run)))?;
-        } else if node.is(b"cpu") && in_cpus(Some(parent)) {
+        if above.len() == 1 {
+            self.node_of_root(node);
+        }
+        if node.is(b"cpu") && parent.is_named(b"cpus") {
             self.processor(node, parent);
-        } else if node.base_name() == b"interrupt-controller" && parent.is(b"cpu") {
+        } else if node.is_named(b"interrupt-controller") && parent.is(b"cpu") {
             // The processor itself ends later; its place in the list is the next.
             if let Some(processor) = self.processors.get_mut(self.processor_count) {
-                processor.phandle = node.phandle;
+                processor.phandle = node.number(Property::Phandle, 0);
             }
         }
-        let is_plic = node.is_any(&PLICS);
-        if is_plic || node.is_any(&CLINTS) {
-            node.runs(parent).try_for_each(|run| self.private.add(whole_pages(run)))?;
-        }
-        if is_plic && let Some(registers) = node.runs(parent).next() {
-            self.controller = Controller { registers, lines: node.lines.min(1023), context: None };
-            *contexts = node.interrupts;
+        let is_memory = node.is(b"memory") && above.len() == 1;
+        let is_plic = node.is_any(PLICS);
+        let list = if is_memory {
+            &mut self.ram
+        } else if parent.is_named(b"reserved-memory") {
+            reserved
+        } else if is_plic || node.is_any(CLINTS) {
+            &mut self.private
+        } else {
+            return Ok(());
+        };
+        let mut place = 0;
+        while let Some(run) = node.run(parent, place) {
+            if is_memory { list.add(run) } else { list.cover(run) }?;
+            if is_plic && place == 0 {
+                let lines = node.number(Property::Lines, 0).min(1023);
+                self.controller = Controller { registers: run, lines, context: None };
+                *contexts = node.value(Property::Interrupts);
+            }
+            place += 1;
         }
         Ok(())
     }
 
+    /// A child of the root is complete.
+    fn node_of_root(&mut self, node: &Node<'_>) {
+        if node.is_named(b"chosen") {
+            let text = strings(node.value(Property::CommandLine)).next().unwrap_or(&[]);
+            self.command_line_bytes = text.len().min(COMMAND_LINE_BYTES);
+            for (to, &from) in self.command_line.iter_mut().zip(text) {
+                *to = from;
+            }
+        } else if node.is_named(b"cpus") {
+            // One word or two, whatever #address-cells says.
+            let value = node.value(Property::TimebaseFrequency);
+            self.frequency = cells(value, 0, if value.len() < 8 { 1 } else { 2 }).unwrap_or(0);
+        }
+    }
+
     fn processor(&mut self, node: &Node<'_>, parent: &Node<'_>) {
-        let mode = match strings(node.mmu).next() {
-            Some(b"riscv,sv48" | b"riscv,sv57") => Mode::Sv48,
-            Some(b"riscv,sv39") => Mode::Sv39,
-            // Without paging (or with a kind that isn't known) there is no place for Anos on it.
-            _ => return,
-        };
-        if !node.is_available() {
+        let paging = node.value(Property::Mmu);
+        let is_sv39 = begins(paging, b"riscv,sv39", 0);
+        // Without paging (or with a kind that isn't known) there is no place for Anos on it.
+        if !(is_sv39 || begins(paging, b"riscv,sv48", 0) || begins(paging, b"riscv,sv57", 0)) || !node.is_available() {
             return;
         }
         let Some(processor) = self.processors.get_mut(self.processor_count) else { return };
-        let Some(hart_id) = cells(node.reg, 0, parent.address_cells) else { return };
+        let Some(hart_id) = cells(node.value(Property::Reg), 0, parent.address_cells()) else { return };
         processor.hart_id = hart_id;
         self.processor_count += 1;
         self.sstc &= node.has_extension(b"sstc");
         self.floating_point &= node.has_double_precision();
-        if mode == Mode::Sv39 {
+        if is_sv39 {
             self.mode = Mode::Sv39;
         }
     }
@@ -350,14 +353,6 @@ fn context_of(phandle: u32, contexts: &[u8]) -> Option<u32> {
         word(contexts, 8 * place) == Some(phandle) && word(contexts, 8 * place + 4) == Some(SUPERVISOR_EXTERNAL)
     })?;
     u32::try_from(place).ok()
-}
-
-/// Every page that a run touches.
-fn whole_pages(run: Run) -> Run {
-    let page = anos_abi::PAGE_SIZE;
-    let start = run.address & !(page - 1);
-    let end = crate::runs::end_of(run).checked_next_multiple_of(page).unwrap_or(u64::MAX);
-    Run { address: start, bytes: end - start }
 }
 
 #[cfg(test)]
@@ -401,7 +396,9 @@ mod tests {
     }
 
     fn read(blob: &[u8], boot_hart: u64) -> Result<Description, Unusable> {
-        Description::read(&Devicetree::new(blob)?, boot_hart)
+        let mut found = Description::EMPTY;
+        found.read(&Devicetree::new(blob)?, boot_hart)?;
+        Ok(found)
     }
 
     #[test]

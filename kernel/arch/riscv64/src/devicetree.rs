@@ -13,6 +13,7 @@ const VERSION: u32 = 17;
 pub const HEADER_BYTES: usize = 40;
 
 /// The big-endian word at `offset`.
+#[inline(never)]
 pub fn word(bytes: &[u8], offset: usize) -> Option<u32> {
     let word = bytes.get(offset..)?.first_chunk()?;
     Some(u32::from_be_bytes(*word))
@@ -129,9 +130,9 @@ impl<'a> Tokens<'a> {
     }
 
     fn word(&mut self) -> Result<u32, Malformed> {
-        let (first, rest) = self.rest.split_first_chunk().ok_or(Malformed)?;
-        self.rest = rest;
-        Ok(u32::from_be_bytes(*first))
+        let word = word(self.rest, 0).ok_or(Malformed)?;
+        self.rest = self.rest.get(4..).unwrap_or(&[]);
+        Ok(word)
     }
 
     /// `length` bytes, and the padding up to the next word.

@@ -3,7 +3,7 @@
 //! | file | what it is for |
 //! |---|---|
 //! | `entry` | the first instructions of every hart |
-//! | `boot` | from there to the first thread; `runs`: lists of memory |
+//! | `boot` | from there to the first thread |
 //! | [`devicetree`], [`description`] | reads the blob; what the kernel wants to know from it |
 //! | `harts`, `hart` | starts the other cores; what each keeps for itself |
 //! | `patience` | what a core does while it waits for another |
@@ -19,7 +19,6 @@
 pub mod description;
 pub mod devicetree;
 pub mod paging;
-pub mod runs;
 pub mod time;
 
 #[cfg(target_os = "none")]

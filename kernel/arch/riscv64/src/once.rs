@@ -22,6 +22,16 @@ impl<T> SetOnce<T> {
         unsafe { &*self.0.get() }
     }
 
+    /// The value, to be made where it stays.
+    ///
+    /// # Safety
+    /// As for [`SetOnce::set`], and it is not called again while the reference lives.
+    #[expect(clippy::mut_from_ref, reason = "the caller is alone")]
+    pub unsafe fn make(&self) -> &mut T {
+        // SAFETY: the caller is alone, so nothing else refers to the value.
+        unsafe { &mut *self.0.get() }
+    }
+
     /// Replaces the value.
     ///
     /// # Safety

@@ -13,11 +13,9 @@ pub static CRASH_OWNER: AtomicU64 = AtomicU64::new(0);
 /// Calls on the stack that are shown.
 const FRAMES: usize = 32;
 
-/// Names of the registers x1 to x31.
-const NAMES: [&str; 31] = [
-    "ra", "sp", "gp", "tp", "t0", "t1", "t2", "s0", "s1", "a0", "a1", "a2", "a3", "a4", "a5", "a6", "a7", "s2", "s3",
-    "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "t3", "t4", "t5", "t6",
-];
+/// Names of the registers x1 to x31, four letters each.
+const NAMES: &[u8; 31 * 4] = b"ra  sp  gp  tp  t0  t1  t2  s0  s1  a0  a1  a2  a3  a4  a5  a6  a7  s2  s3  \
+s4  s5  s6  s7  s8  s9  s10 s11 t3  t4  t5  t6  ";
 
 /// Powers off; waits for ever if the machine can't.
 pub fn stop() -> ! {
@@ -85,10 +83,9 @@ pub unsafe extern "C" fn kernel_fault(registers: *const [u64; 32], cause: u64, v
         console::text(name);
         console::hexadecimal(value);
     }
-    for (place, (name, &value)) in NAMES.iter().zip(registers.iter().skip(1)).enumerate() {
+    for (place, (name, &value)) in NAMES.as_chunks::<4>().0.iter().zip(registers.iter().skip(1)).enumerate() {
         console::text(if place % 4 == 0 { "\n  " } else { "  " });
-        console::text(name);
-        console::text(if name.len() == 2 { "  " } else { " " });
+        console::write(name);
         console::hexadecimal(value);
     }
     console::text("\n");

@@ -82,6 +82,8 @@ impl Sim {
         let room = board.ram.end() - payload_at;
         let payload_bytes = &payload[..payload.len().min(index(room))];
         board.ram.fill(payload_at, payload_bytes);
+        let payload_words: Vec<u64> =
+            payload_bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
         let devicetree =
             Run { address: payload_at + (payload.len() as u64).next_multiple_of(PAGE_SIZE), bytes: PAGE_SIZE };
         let mut start = devicetree.address + devicetree.bytes;
@@ -112,7 +114,7 @@ impl Sim {
             free: &free,
             devices: &DEVICES,
             payload: payload_at,
-            payload_bytes,
+            payload_words: &payload_words,
             devicetree,
             acpi_rsdp: 0,
             command_line: b"console=simulated",

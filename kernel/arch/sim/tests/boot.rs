@@ -1,8 +1,8 @@
 //! From the payload to the root server's first instruction.
 
 use anos_abi::boot::{
-    ARCHIVE_ADDRESS, BOOT_INFO_ADDRESS, BOOT_INFO_MAGIC, DEVICETREE_ADDRESS, ROOT_TABLE_SLOTS, STACK_SIZE, STACK_TOP,
-    Segment, slot,
+    ARCHIVE_ADDRESS, BOOT_INFO_ADDRESS, BOOT_INFO_MAGIC, DEVICETREE_ADDRESS, MAX_UNTYPED, ROOT_TABLE_SLOTS, STACK_SIZE,
+    STACK_TOP, Segment, slot,
 };
 use anos_abi::object::Method;
 use anos_abi::{Kind, PAGE_SIZE};
@@ -10,6 +10,7 @@ use anos_core::boot::BootError;
 use anos_machine::{CoreId, Next};
 use anos_sim::memory::RAM_BASE;
 use anos_sim::payload::{CODE, CONSTANTS, DATA};
+use anos_sim::sim::COUNTER_FREQUENCY;
 use anos_sim::{Access, Config, Payload, Sim, check, core_id};
 
 const BOOT: CoreId = CoreId::BOOT;
@@ -62,7 +63,11 @@ fn boot_info_lists_all_memory_and_every_device_and_the_slots_hold_it() {
     let mut sim = Sim::boot_with(Config::cores(2), &Payload::default().bytes(), 3).expect("boots");
     let info = sim.boot_info();
     assert_eq!((info.magic, info.architecture, info.cores, info.paging_levels), (BOOT_INFO_MAGIC, 3, 2, 3));
-    assert_eq!(&info.command_line[..17], b"console=simulated");
+    assert_eq!((info.counter_frequency, info.counter_start), (COUNTER_FREQUENCY, 77));
+    assert_eq!(info.ram_bytes, sim.board.ram.pages() * PAGE_SIZE);
+    assert_eq!((info.devicetree_address, info.devicetree_bytes), (DEVICETREE_ADDRESS, PAGE_SIZE));
+    assert_eq!((info.acpi_rsdp, info.untyped_count), (0, 6));
+    assert_eq!(&info.command_line[..18], b"console=simulated\0");
     assert_eq!(info.command_line_bytes, 17);
     assert_eq!((info.archive_address, info.archive_bytes), (ARCHIVE_ADDRESS, 14));
     assert!(sim.access(BOOT, Access::Store, BOOT_INFO_ADDRESS, 0).is_err());
@@ -200,6 +205,17 @@ fn too_little_memory_is_said_and_the_least_that_works_works() {
 }
 
 #[test]
+fn more_runs_of_memory_than_boot_info_lists_are_said() {
+    let boots = |holes| {
+        let config = Config { pages: 16384, ..Config::cores(1) };
+        Sim::boot_with(config, &Payload::default().bytes(), holes)
+    };
+    // With the two devices, 62 runs of memory fill the list.
+    assert_eq!(boots(61).expect("fits").boot_info().untyped_count, MAX_UNTYPED as u64);
+    assert_eq!(boots(62).expect_err("one too many"), BootError::TooManyRuns);
+}
+
+#[test]
 fn every_boot_error_is_one_clear_line() {
     let all = [
         BootError::NoPayload,
@@ -215,6 +231,7 @@ fn every_boot_error_is_one_clear_line() {
         BootError::PayloadArchive,
         BootError::Devicetree,
         BootError::TooLittleMemory,
+        BootError::TooManyRuns,
     ];
     let texts: std::collections::BTreeSet<_> = all.iter().map(|error| error.text()).collect();
     assert_eq!(texts.len(), all.len(), "no two alike");

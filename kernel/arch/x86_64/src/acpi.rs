@@ -3,7 +3,7 @@
 //!
 //! Sections are those of the ACPI specification 6.4.
 
-use crate::pvh::Reader;
+use crate::pvh::{Reader, number, word32};
 
 /// Cores that are taken note of.
 pub const MAX_CORES: usize = anos_abi::MAX_CORES;
@@ -62,8 +62,8 @@ pub enum Register {
 /// How to switch the machine off and start it again (5.2.9).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Power {
-    /// PM1a control block: a 16-bit register.
-    pub pm1a_control: Register,
+    /// PM1a control block: the port of a 16-bit register, or 0.
+    pub pm1a_control: u16,
     /// Sleep control, on machines with reduced hardware: an 8-bit register.
     pub sleep_control: Register,
     /// What the sleep type for "off" is (`\_S5`).
@@ -72,8 +72,8 @@ pub struct Power {
     pub reset: Register,
     /// What to write to it.
     pub reset_value: u8,
-    /// Where, and what to write, to make the firmware hand over the power registers; 0: they are ours already.
-    pub enable: Option<(u16, u8)>,
+    /// The port, and what to write to it, to make the firmware hand over the power registers; 0: they are ours already.
+    pub enable: (u16, u8),
 }
 
 /// What the tables say.
@@ -111,13 +111,13 @@ pub fn read(reader: &impl Reader, rsdp: u64) -> Result<Platform, AcpiError> {
         power: Power::default(),
     };
     let (root, width) = root_table(reader, rsdp)?;
-    let entries = (root.len().saturating_sub(HEADER) / width).min(MAX_TABLES);
-    for index in 0..entries {
-        let Some(address) = address_at(root, HEADER + index * width, width) else { break };
-        match table(reader, address) {
-            Some((b"APIC", madt)) => platform.read_madt(madt),
-            Some((b"FACP", fadt)) => platform.power = read_fadt(reader, fadt),
-            _ => {}
+    let list = root.get(HEADER..).unwrap_or(&[]);
+    for entry in list.chunks_exact(width).take(MAX_TABLES) {
+        let Some(table) = table(reader, number(entry, 0, width)) else { continue };
+        if table.starts_with(b"APIC") {
+            platform.read_madt(table);
+        } else if table.starts_with(b"FACP") {
+            platform.power = read_fadt(reader, table);
         }
     }
     if platform.core_count == 0 { Err(AcpiError::NoCores) } else { Ok(platform) }
@@ -130,71 +130,73 @@ fn root_table(reader: &impl Reader, rsdp: u64) -> Result<(&[u8], usize), AcpiErr
     if !pointer.starts_with(b"RSD PTR ") || sum(pointer) != 0 {
         return Err(bad);
     }
-    if pointer.get(15).is_some_and(|&revision| revision >= 2)
+    if number(pointer, 15, 1) >= 2
         && let Some(extended) = reader.bytes(rsdp, 36)
         && sum(extended) == 0
-        && let Some((b"XSDT", root)) = address_at(extended, 24, 8).and_then(|address| table(reader, address))
+        && let Some(root) = table(reader, number(extended, 24, 8))
+        && root.starts_with(b"XSDT")
     {
         return Ok((root, 8));
     }
-    match address_at(pointer, 16, 4).and_then(|address| table(reader, address)) {
-        Some((b"RSDT", root)) => Ok((root, 4)),
+    match table(reader, number(pointer, 16, 4)) {
+        Some(root) if root.starts_with(b"RSDT") => Ok((root, 4)),
         _ => Err(AcpiError::BadRootTable),
     }
 }
 
-/// A table with its signature, if its length and checksum hold.
-fn table(reader: &impl Reader, address: u64) -> Option<(&[u8; 4], &[u8])> {
-    let length = usize::try_from(reader.word32(address.checked_add(4)?)?).ok()?;
+/// A table, if its length and checksum hold.
+fn table(reader: &impl Reader, address: u64) -> Option<&[u8]> {
+    let length = word32(reader.bytes(address, HEADER)?, 4) as usize;
     if !(HEADER..=MAX_TABLE).contains(&length) {
         return None;
     }
-    let bytes = reader.bytes(address, length)?;
-    if sum(bytes) != 0 {
-        return None;
-    }
-    Some((bytes.first_chunk()?, bytes))
+    reader.bytes(address, length).filter(|bytes| sum(bytes) == 0)
 }
 
 impl Platform {
     /// Cores and interrupt controllers (5.2.12).
     fn read_madt(&mut self, madt: &[u8]) {
-        self.local_apic = word32(madt, 36).map_or(self.local_apic, u64::from);
+        if madt.len() >= 40 {
+            self.local_apic = number(madt, 36, 4);
+        }
         let mut rest = madt.get(44..).unwrap_or(&[]);
         // Every entry has at least two bytes, so the table's length bounds this.
         while let [kind, length, ..] = rest {
-            let length = usize::from(*length);
-            let Some((entry, next)) = rest.split_at_checked(length.max(2)) else { break };
+            let Some((entry, next)) = rest.split_at_checked((*length).max(2).into()) else { break };
             self.read_entry(*kind, entry);
             rest = next;
         }
     }
 
-    fn read_entry(&mut self, kind: u8, entry: &[u8]) -> Option<()> {
+    /// One entry; what is missing of it at its end counts as zeros, but a short one that would add something is none.
+    fn read_entry(&mut self, kind: u8, entry: &[u8]) {
         /// The core is there; one that is merely "online capable" has yet to be plugged in.
         const ENABLED: u32 = 1;
-        match kind {
-            0 if word32(entry, 4)? & ENABLED != 0 => self.add_core(u32::from(*entry.get(3)?)),
-            9 if word32(entry, 8)? & ENABLED != 0 => self.add_core(word32(entry, 4)?),
-            1 => {
-                let place = self.ioapics.get_mut(self.ioapic_count)?;
-                *place = IoApic { address: u64::from(word32(entry, 4)?), first: word32(entry, 8)? };
-                self.ioapic_count += 1;
+        let second = word32(entry, 4);
+        match (kind, entry.len()) {
+            (0, _) if second & ENABLED != 0 => self.add_core(entry.get(3).map_or(0, |&id| id.into())),
+            (9, _) if word32(entry, 8) & ENABLED != 0 => self.add_core(second),
+            (1, 12..) => {
+                if let Some(place) = self.ioapics.get_mut(self.ioapic_count) {
+                    *place = IoApic { address: second.into(), first: word32(entry, 8) };
+                    self.ioapic_count += 1;
+                }
             }
-            2 => {
-                let flags = word16(entry, 8)?;
-                let isa = self.isa.get_mut(usize::from(*entry.get(3)?))?;
-                *isa = IsaLine { line: word32(entry, 4)?, level: choice(flags >> 2), active_low: choice(flags) };
+            (2, 10..) => {
+                let flags = number(entry, 8, 2);
+                if let Some(isa) = entry.get(3).and_then(|&irq| self.isa.get_mut(usize::from(irq))) {
+                    *isa = IsaLine { line: second, level: choice(flags >> 2), active_low: choice(flags) };
+                }
             }
-            5 => self.local_apic = word64(entry, 4)?,
+            (5, 12..) => self.local_apic = number(entry, 4, 8),
             _ => {}
         }
-        Some(())
     }
 
     fn add_core(&mut self, id: u32) {
-        let known = self.cores.get(..self.core_count).is_some_and(|cores| cores.contains(&id));
-        if !known && let Some(place) = self.cores.get_mut(self.core_count) {
+        if !self.cores().contains(&id)
+            && let Some(place) = self.cores.get_mut(self.core_count)
+        {
             *place = id;
             self.core_count += 1;
         }
@@ -212,7 +214,7 @@ impl Platform {
 }
 
 /// Two bits of an override's flags: 1 is high or edge, 3 is low or level, 0 as the bus has it.
-fn choice(bits: u16) -> Option<bool> {
+fn choice(bits: u64) -> Option<bool> {
     match bits & 3 {
         1 => Some(false),
         3 => Some(true),
@@ -224,10 +226,15 @@ fn choice(bits: u16) -> Option<bool> {
 fn read_fadt(reader: &impl Reader, fadt: &[u8]) -> Power {
     const REDUCED_HARDWARE: u32 = 1 << 20;
     const RESET_SUPPORTED: u32 = 1 << 10;
-    let flags = word32(fadt, 112).unwrap_or(0);
-    let dsdt = address_at(fadt, 140, 8).filter(|&address| address != 0).or_else(|| address_at(fadt, 40, 4));
+    let flags = word32(fadt, 112);
     let mut power = Power::default();
-    if let Some((b"DSDT", dsdt)) = dsdt.and_then(|address| table(reader, address)) {
+    let mut dsdt = number(fadt, 140, 8);
+    if dsdt == 0 {
+        dsdt = number(fadt, 40, 4);
+    }
+    if let Some(dsdt) = table(reader, dsdt)
+        && dsdt.starts_with(b"DSDT")
+    {
         power.off_type = off_type(dsdt).unwrap_or(0);
     }
     if flags & RESET_SUPPORTED != 0 {
@@ -239,31 +246,27 @@ fn read_fadt(reader: &impl Reader, fadt: &[u8]) -> Power {
         return power;
     }
     power.pm1a_control = match generic_address(fadt, 172) {
-        Register::None => port(address_at(fadt, 64, 4).unwrap_or(0)),
-        register => register,
+        Register::None => port(number(fadt, 64, 4)),
+        Register::Port(port) => port,
+        // No machine is known to have it there.
+        Register::Memory(_) => 0,
     };
-    if let (Register::Port(port), Some(&value)) = (port(address_at(fadt, 48, 4).unwrap_or(0)), fadt.get(52))
-        && value != 0
-    {
-        power.enable = Some((port, value));
-    }
+    power.enable = (port(number(fadt, 48, 4)), fadt.get(52).copied().unwrap_or(0));
     power
 }
 
 fn generic_address(table: &[u8], offset: usize) -> Register {
-    let address = address_at(table, offset + 4, 8).unwrap_or(0);
+    let address = number(table, offset + 4, 8);
     match table.get(offset) {
         Some(0) if address != 0 => Register::Memory(address),
-        Some(1) => port(address),
+        Some(1) if port(address) != 0 => Register::Port(port(address)),
         _ => Register::None,
     }
 }
 
-fn port(address: u64) -> Register {
-    match u16::try_from(address) {
-        Ok(port) if port != 0 => Register::Port(port),
-        _ => Register::None,
-    }
+/// A port's number, or 0 if it is none.
+fn port(address: u64) -> u16 {
+    u16::try_from(address).unwrap_or(0)
 }
 
 /// The first number in the package `\_S5` (20.2.2, 20.2.5.4). Found by its name: the one thing that the kernel wants
@@ -285,22 +288,6 @@ fn off_type(dsdt: &[u8]) -> Option<u8> {
 
 fn sum(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0, |sum, &byte| sum.wrapping_add(byte))
-}
-
-fn address_at(bytes: &[u8], offset: usize, width: usize) -> Option<u64> {
-    if width == 8 { word64(bytes, offset) } else { word32(bytes, offset).map(u64::from) }
-}
-
-fn word16(bytes: &[u8], offset: usize) -> Option<u16> {
-    bytes.get(offset..)?.first_chunk().copied().map(u16::from_le_bytes)
-}
-
-fn word32(bytes: &[u8], offset: usize) -> Option<u32> {
-    bytes.get(offset..)?.first_chunk().copied().map(u32::from_le_bytes)
-}
-
-fn word64(bytes: &[u8], offset: usize) -> Option<u64> {
-    bytes.get(offset..)?.first_chunk().copied().map(u64::from_le_bytes)
 }
 
 #[cfg(test)]

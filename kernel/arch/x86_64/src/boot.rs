@@ -1,16 +1,18 @@
 //! From the first Rust instruction to the root server: what the boot core does, in order.
 
+use core::mem::offset_of;
+
 use anos_abi::PAGE_SIZE;
-use anos_abi::boot::{PAYLOAD_ALIGN, PAYLOAD_MAGIC};
+use anos_abi::boot::{PAYLOAD_ALIGN, PAYLOAD_MAGIC, PayloadHeader};
+use anos_core::boot::runs::RunList;
 use anos_core::boot::{Found, Run};
 use anos_machine::{CoreId, Memory, PageRecord};
 
 use crate::acpi::{self, AcpiError, MAX_IOAPICS, Platform, Power, Register};
 use crate::machine::Processor;
-use crate::memory::Runs;
 use crate::paging::WINDOW;
 use crate::percore::{self, CoreData};
-use crate::pvh::{MAX_RUNS, Reader, StartInfo};
+use crate::pvh::{self, DEVICES_END, Reader, StartInfo};
 use crate::tables::{self, EARLY_LIMIT, EarlyMemory, Tables};
 use crate::traps::{self, KERNEL};
 use crate::{apic, console, cpu, ioapic, power, report, smp, time};
@@ -23,11 +25,11 @@ const COMMAND_LINE: usize = 512;
 /// Physical memory, as found and as given out.
 struct Physical {
     /// Main memory, in whole pages.
-    ram: Runs<MAX_RUNS>,
+    ram: RunList,
     /// What of it is free.
-    free: Runs<MAX_RUNS>,
+    free: RunList,
     /// Where devices can be.
-    devices: Runs<MAX_RUNS>,
+    devices: RunList,
     /// The payload: from its first byte to the end of the memory that it lies in, or of itself if it says so.
     payload: Run,
 }
@@ -59,7 +61,7 @@ pub extern "C" fn main(start_info: u32) -> ! {
         Err(AcpiError::BadRootTable) => report::boot_failed("ACPI: the list of tables is missing or damaged"),
         Err(AcpiError::NoCores) => report::boot_failed("ACPI: the MADT is missing or damaged, or lists no core"),
     };
-    set_power(platform.power, |address| Some(WINDOW + address).filter(|_| address < EARLY_LIMIT));
+    set_power(&platform.power, None);
     let mut physical = survey(&info, &platform);
     if physical.payload.bytes == 0 {
         too_little(&physical);
@@ -82,7 +84,7 @@ pub extern "C" fn main(start_info: u32) -> ! {
         free: physical.free.as_slice(),
         devices: physical.devices.as_slice(),
         payload: physical.payload.address,
-        payload_bytes: payload_bytes(physical.payload),
+        payload_words: payload_words(physical.payload),
         devicetree: Run::default(),
         acpi_rsdp: info.rsdp,
         command_line: line,
@@ -105,8 +107,8 @@ fn command_line(address: u64, buffer: &mut [u8; COMMAND_LINE]) -> &[u8] {
     let mut length = 0;
     if address != 0 {
         for (place, offset) in buffer.iter_mut().zip(0..) {
-            match address.checked_add(offset).and_then(|address| EarlyMemory.array::<1>(address)) {
-                Some([byte]) if byte != 0 => *place = byte,
+            match address.checked_add(offset).and_then(|address| EarlyMemory.bytes(address, 1)) {
+                Some(&[byte]) if byte != 0 => *place = byte,
                 _ => break,
             }
             length += 1;
@@ -118,28 +120,29 @@ fn command_line(address: u64, buffer: &mut [u8; COMMAND_LINE]) -> &[u8] {
 /// Finds out what of physical memory is what. Not inlined, so that its lists don't stay on the stack.
 #[inline(never)]
 fn survey(info: &StartInfo, platform: &Platform) -> Physical {
-    let ram = info.ram.to_pages();
+    let ram = info.ram;
     let image = tables::image();
-    let start = (image.address + image.bytes).next_multiple_of(PAYLOAD_ALIGN);
+    let start = image.end().next_multiple_of(PAYLOAD_ALIGN);
     let mut payload = ram.from(start).unwrap_or(Run { address: start, bytes: 0 });
     payload.bytes = payload.bytes.min(payload_length(start));
 
+    // With a list that is full, the last of memory, or of the devices, is nobody's.
     let mut free = ram;
-    free.remove(0, LOW_MEMORY);
-    free.remove(image.address, image.bytes);
-    free.remove(payload.address, payload.bytes);
-
-    let mut devices = info.ram.to_pages_outward().holes(EARLY_LIMIT);
-    let upper = ram.end().max(EARLY_LIMIT).next_multiple_of(1 << 30);
+    for taken in [Run { address: 0, bytes: LOW_MEMORY }, image, payload] {
+        let _ = free.subtract(taken);
+    }
+    let mut devices = info.devices;
+    let upper = ram.end().max(DEVICES_END).next_multiple_of(1 << 30);
     let width = cpu::cpuid(0x8000_0008, 0).eax & 0xff;
-    let _ = devices.push(Run { address: upper, bytes: (1_u64 << width.clamp(36, 52)).saturating_sub(upper) });
-    devices.remove(platform.local_apic, PAGE_SIZE);
+    let _ = devices.add(Run { address: upper, bytes: (1_u64 << width.clamp(36, 52)).saturating_sub(upper) });
+    let mut keep = |address| _ = devices.subtract(Run { address, bytes: 1 });
+    keep(platform.local_apic);
     for ioapic in platform.ioapics() {
-        devices.remove(ioapic.address & !(PAGE_SIZE - 1), PAGE_SIZE);
+        keep(ioapic.address);
     }
     for register in [platform.power.sleep_control, platform.power.reset] {
         if let Register::Memory(address) = register {
-            devices.remove(address & !(PAGE_SIZE - 1), PAGE_SIZE);
+            keep(address);
         }
     }
     Physical { ram, free, devices, payload }
@@ -147,11 +150,12 @@ fn survey(info: &StartInfo, platform: &Platform) -> Physical {
 
 /// How long the payload says it is, in whole pages: at least its header, and no more than that if it is none.
 fn payload_length(start: u64) -> u64 {
-    let told = match EarlyMemory.word64(start) {
-        Some(PAYLOAD_MAGIC) => EarlyMemory.word64(start + 16),
-        _ => None,
-    };
-    told.and_then(|bytes| bytes.checked_next_multiple_of(PAGE_SIZE)).map_or(PAGE_SIZE, |bytes| bytes.max(PAGE_SIZE))
+    let header = EarlyMemory.bytes(start, size_of::<PayloadHeader>()).unwrap_or(&[]);
+    if pvh::number(header, 0, 8) != PAYLOAD_MAGIC {
+        return PAGE_SIZE;
+    }
+    let told = pvh::number(header, offset_of!(PayloadHeader, bytes), 8);
+    told.checked_next_multiple_of(PAGE_SIZE).map_or(PAGE_SIZE, |bytes| bytes.max(PAGE_SIZE))
 }
 
 /// Builds the kernel's tables and the cores' blocks and loads them; maps the kernel's devices and says where they are.
@@ -168,7 +172,7 @@ fn build(physical: &mut Physical, platform: &Platform) -> Option<(Records, Contr
     let bytes = (pages * size_of::<PageRecord>() as u64).next_multiple_of(PAGE_SIZE);
     let address = tables.take_anywhere(bytes)?;
     let controllers = map_devices(&mut tables, platform)?;
-    set_power(platform.power, |address| tables.map_device(address));
+    set_power(&platform.power, Some(&mut tables));
     tables.load();
     for number in 0..pages {
         let record = (WINDOW + address) as *mut PageRecord;
@@ -184,13 +188,19 @@ fn build(physical: &mut Physical, platform: &Platform) -> Option<(Records, Contr
     Some((Records { address, pages }, controllers))
 }
 
-/// Says how the machine is switched off, with registers in memory where `map` says they are.
-fn set_power(power: Power, mut map: impl FnMut(u64) -> Option<u64>) {
-    let mut register = |register| match register {
-        Register::Memory(address) => map(address).map_or(Register::None, Register::Memory),
-        other => other,
-    };
-    let power = Power { sleep_control: register(power.sleep_control), reset: register(power.reset), ..power };
+/// Says how the machine is switched off, with registers in memory where the final tables will show them, or for now the
+/// early ones do.
+#[inline(never)]
+fn set_power(power: &Power, mut tables: Option<&mut Tables<'_>>) {
+    let mut power = *power;
+    for register in [&mut power.sleep_control, &mut power.reset] {
+        let Register::Memory(physical) = *register else { continue };
+        let address = match &mut tables {
+            Some(tables) => tables.map_device(physical),
+            None => (physical < EARLY_LIMIT).then_some(WINDOW + physical),
+        };
+        *register = address.map_or(Register::None, Register::Memory);
+    }
     // SAFETY: the boot core is alone; registers are where they are mapped, or soon will be.
     unsafe { power::set(power) };
 }
@@ -239,9 +249,9 @@ fn boot_core() -> &'static CoreData {
 }
 
 /// The payload, as far as there is memory.
-fn payload_bytes(payload: Run) -> &'static [u8] {
+fn payload_words(payload: Run) -> &'static [u64] {
     // SAFETY: main memory that is mapped at the window; `survey` kept it out of what is free.
-    unsafe { core::slice::from_raw_parts((WINDOW + payload.address) as *const u8, length(payload.bytes)) }
+    unsafe { core::slice::from_raw_parts((WINDOW + payload.address) as *const u64, length(payload.bytes / 8)) }
 }
 
 /// A number of bytes or elements that are in memory.

@@ -48,6 +48,7 @@ pub fn out32(port: u16, value: u32) {
 }
 
 /// What CPUID says about `leaf`; zeros if the processor has no such leaf.
+#[inline(never)]
 pub fn cpuid(leaf: u32, subleaf: u32) -> CpuidResult {
     let highest = __cpuid_count(leaf & 0xc000_0000, 0).eax;
     if leaf > highest {

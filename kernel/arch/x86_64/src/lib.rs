@@ -3,7 +3,7 @@
 //! In the order in which a booting core meets them:
 //!
 //! - `entry`: from the loader's 32-bit mode (PVH) or a core's real mode to 64-bit code;
-//! - `boot`: finds out what the machine has ([`acpi`], [`memory`], [`pvh`]), builds the kernel's address space
+//! - `boot`: finds out what the machine has ([`acpi`], [`pvh`]), builds the kernel's address space
 //!   ([`paging`]), starts the other cores (`smp`), and hands over to the kernel's core (`anos-core`);
 //! - `percore`: what each core has of its own: stack, GDT, TSS, the running thread;
 //! - `traps`: how a core enters the kernel and leaves it; `fpu`: floating point, on first use;
@@ -15,7 +15,6 @@
 #![no_std]
 
 pub mod acpi;
-pub mod memory;
 pub mod paging;
 pub mod pvh;
 

@@ -26,8 +26,12 @@ pub fn off() {
         write8(power.sleep_control, off_type << 2 | SLEEP_ENABLE_8);
         settle();
     }
-    let Register::Port(control) = power.pm1a_control else { return };
-    if let (Some((port, value)), 0) = (power.enable, cpu::in16(control) & SCI_ENABLE) {
+    let control = power.pm1a_control;
+    if control == 0 {
+        return;
+    }
+    let (port, value) = power.enable;
+    if port != 0 && value != 0 && cpu::in16(control) & SCI_ENABLE == 0 {
         cpu::out8(port, value);
         for _ in 0..1_000_000 {
             if cpu::in16(control) & SCI_ENABLE != 0 {

@@ -1,45 +1,44 @@
 //! What a PVH loader passes: `hvm_start_info` (Xen's `public/arch-x86/hvm/start_info.h`, version 1 and up).
 //!
-//! Neighbours: [`memory`](crate::memory) for the runs that come out.
-
 use anos_core::boot::Run;
-
-use crate::memory::Runs;
+use anos_core::boot::runs::RunList;
 
 /// Reads physical memory. `None` for what can't be read.
 pub trait Reader {
     /// The bytes at a physical address.
     fn bytes(&self, address: u64, length: usize) -> Option<&[u8]>;
-
-    /// A little-endian number of `N` bytes as an array.
-    fn array<const N: usize>(&self, address: u64) -> Option<[u8; N]> {
-        self.bytes(address, N)?.try_into().ok()
-    }
-
-    /// A 32-bit number.
-    fn word32(&self, address: u64) -> Option<u32> {
-        self.array(address).map(u32::from_le_bytes)
-    }
-
-    /// A 64-bit number.
-    fn word64(&self, address: u64) -> Option<u64> {
-        self.array(address).map(u64::from_le_bytes)
-    }
 }
 
-/// Memory runs that are taken note of; a firmware lists a dozen at most.
-pub const MAX_RUNS: usize = 32;
+/// A little-endian number of `width` bytes at an offset; 0 if the bytes end before.
+#[inline(never)]
+pub fn number(bytes: &[u8], offset: usize, width: usize) -> u64 {
+    let bytes = bytes.get(offset..).and_then(|rest| rest.get(..width)).unwrap_or(&[]);
+    bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
+}
+
+/// A [`number`] of four bytes.
+#[expect(clippy::cast_possible_truncation, reason = "four bytes fit")]
+pub fn word32(bytes: &[u8], offset: usize) -> u32 {
+    number(bytes, offset, 4) as u32
+}
+
 /// Entries of the memory map that are looked at.
-const MAX_ENTRIES: u64 = 128;
+const MAX_ENTRIES: usize = 128;
 const MAGIC: u32 = 0x336e_c578;
-const ENTRY_BYTES: u64 = 24;
+/// Bytes of the message that are of use.
+const BYTES: usize = 56;
+const ENTRY_BYTES: usize = 24;
 const TYPE_RAM: u32 = 1;
+/// Where devices end that the firmware has placed; above all memory there is room for more.
+pub const DEVICES_END: u64 = 1 << 32;
 
 /// The loader's message.
 #[derive(Clone, Copy, Debug)]
 pub struct StartInfo {
-    /// Main memory as listed: unsorted, not page-aligned.
-    pub ram: Runs<MAX_RUNS>,
+    /// Main memory. A firmware lists a dozen runs at most; what there is no room for stays unused.
+    pub ram: RunList,
+    /// What lies below [`DEVICES_END`] and is no main memory, not even in part.
+    pub devices: RunList,
     /// Physical address of the ACPI root pointer, or 0.
     pub rsdp: u64,
     /// Physical address of the command line, or 0.
@@ -49,27 +48,29 @@ pub struct StartInfo {
 impl StartInfo {
     /// Reads it at `address`; `None` if it isn't one, or has no memory map.
     pub fn read(reader: &impl Reader, address: u64) -> Option<StartInfo> {
-        if reader.word32(address)? != MAGIC || reader.word32(address + 4)? < 1 {
+        let info = reader.bytes(address, BYTES)?;
+        if word32(info, 0) != MAGIC || word32(info, 4) == 0 {
             return None;
         }
-        let map = reader.word64(address + 40)?;
-        let entries = u64::from(reader.word32(address + 48)?).min(MAX_ENTRIES);
-        let mut ram = Runs::new();
+        let entries = (word32(info, 48) as usize).min(MAX_ENTRIES);
+        let map = reader.bytes(number(info, 40, 8), entries * ENTRY_BYTES)?;
+        let (mut ram, mut devices) = (RunList::EMPTY, RunList::EMPTY);
+        let _ = devices.add(Run { address: 0, bytes: DEVICES_END });
         // Main memory first: what other entries say of the same addresses counts more.
         for wanted in [true, false] {
-            for index in 0..entries {
-                let entry = map.checked_add(index * ENTRY_BYTES)?;
-                let kind = entry.checked_add(16)?;
-                let run = Run { address: reader.word64(entry)?, bytes: reader.word64(kind - 8)? };
-                match (reader.word32(kind)? == TYPE_RAM, wanted) {
-                    // More runs than there is room for: the rest of the memory stays unused.
-                    (true, true) => _ = ram.push(run),
-                    (false, false) => ram.remove(run.address, run.bytes),
-                    _ => {}
+            for entry in map.chunks_exact(ENTRY_BYTES) {
+                let run = Run { address: number(entry, 0, 8), bytes: number(entry, 8, 8) };
+                if (word32(entry, 16) == TYPE_RAM) != wanted {
+                    continue;
+                }
+                if wanted {
+                    let _ = (ram.add(run), devices.subtract(run));
+                } else {
+                    let _ = ram.subtract(run);
                 }
             }
         }
-        Some(StartInfo { ram, rsdp: reader.word64(address + 32)?, command_line: reader.word64(address + 24)? })
+        Some(StartInfo { ram, devices, rsdp: number(info, 32, 8), command_line: number(info, 24, 8) })
     }
 }
 
@@ -104,7 +105,9 @@ mod tests {
     #[test]
     fn memory_map_keeps_only_main_memory() {
         let info = StartInfo::read(&message(), 0).unwrap();
-        assert_eq!(info.ram.as_slice(), [Run { address: 0, bytes: 0x9fc00 }]);
+        assert_eq!(info.ram.as_slice(), [Run { address: 0, bytes: 0x9_f000 }], "whole pages");
+        let devices = [Run { address: 0xa_0000, bytes: DEVICES_END - 0xa_0000 }];
+        assert_eq!(info.devices.as_slice(), devices, "no page that is memory in part");
         assert_eq!((info.command_line, info.rsdp), (7, 9));
     }
 
@@ -114,7 +117,7 @@ mod tests {
         bytes.0[88..96].copy_from_slice(&0x2000_u64.to_le_bytes());
         bytes.0[96..104].copy_from_slice(&0x1000_u64.to_le_bytes());
         let info = StartInfo::read(&bytes, 0).unwrap();
-        let after = Run { address: 0x3000, bytes: 0x9fc00 - 0x3000 };
+        let after = Run { address: 0x3000, bytes: 0x9_f000 - 0x3000 };
         assert_eq!(info.ram.as_slice(), [Run { address: 0, bytes: 0x2000 }, after]);
     }
 

@@ -15,6 +15,12 @@ use crate::traps::Frame;
 /// Return addresses that are printed.
 const MAX_FRAMES: usize = 32;
 
+/// Words of a [`Frame`].
+const FRAME_WORDS: usize = size_of::<Frame>() / 8;
+/// Names of a frame's words and of the address that a page fault was at, six letters each.
+const NAMES: &[u8; (FRAME_WORDS + 1) * 6] = b"r15   r14   r13   r12   r11   r10   r9    r8    rbp   rdi   rsi   \
+rdx   rcx   rbx   rax   vectorerror rip   cs    rflagsrsp   ss    cr2   ";
+
 /// Whether a core reports already.
 static STOPPING: AtomicBool = AtomicBool::new(false);
 
@@ -76,25 +82,16 @@ pub fn kernel_fault(frame: &Frame) -> ! {
     console::decimal(core_number(core::ptr::from_ref(frame) as u64));
     console::text(": ");
     console::text(name(frame.vector));
-    console::text("\n");
-    let lines = [
-        [("vector", frame.vector), ("error ", frame.error), ("cr2   ", cpu::cr2())],
-        [("rip   ", frame.rip), ("rsp   ", frame.rsp), ("rflags", frame.rflags)],
-        [("rax   ", frame.rax), ("rbx   ", frame.rbx), ("rcx   ", frame.rcx)],
-        [("rdx   ", frame.rdx), ("rsi   ", frame.rsi), ("rdi   ", frame.rdi)],
-        [("rbp   ", frame.rbp), ("r8    ", frame.r8), ("r9    ", frame.r9)],
-        [("r10   ", frame.r10), ("r11   ", frame.r11), ("r12   ", frame.r12)],
-        [("r13   ", frame.r13), ("r14   ", frame.r14), ("r15   ", frame.r15)],
-    ];
-    for line in lines {
-        for (name, value) in line {
-            console::text("  ");
-            console::text(name);
-            console::text(" ");
-            console::hex(value);
-        }
-        console::text("\n");
+    // SAFETY: a frame is as many integers.
+    let words = unsafe { &*core::ptr::from_ref(frame).cast::<[u64; FRAME_WORDS]>() };
+    let names = NAMES.as_chunks::<6>().0.iter();
+    for (place, (name, word)) in names.zip(words.iter().chain([&cpu::cr2()])).enumerate() {
+        console::text(if place % 3 == 0 { "\n  " } else { "  " });
+        console::write(name);
+        console::text(" ");
+        console::hex(*word);
     }
+    console::text("\n");
     address("  at ", frame.rip);
     backtrace(frame.rbp);
     end()

@@ -6,11 +6,11 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use anos_abi::PAGE_SIZE;
 use anos_core::boot::Run;
+use anos_core::boot::runs::RunList;
 
 use crate::cpu;
-use crate::memory::Runs;
 use crate::paging::{self, DEVICES, GLOBAL, IMAGE, LARGE, NO_EXECUTE, PRESENT, UNCACHED, WINDOW, WRITE};
-use crate::pvh::{MAX_RUNS, Reader};
+use crate::pvh::Reader;
 
 /// Physical address of the kernel's root table; starting cores read it (`entry`).
 pub static KERNEL_ROOT: AtomicU64 = AtomicU64::new(0);
@@ -64,14 +64,14 @@ impl Reader for EarlyMemory {
 pub struct Tables<'a> {
     root: u64,
     /// Where pages for tables come from.
-    free: &'a mut Runs<MAX_RUNS>,
+    free: &'a mut RunList,
     /// The largest page: 3 for 1 GiB, 2 for 2 MiB.
     largest: u8,
 }
 
 impl<'a> Tables<'a> {
     /// Empty tables. `None` if there is no memory.
-    pub fn new(free: &'a mut Runs<MAX_RUNS>) -> Option<Self> {
+    pub fn new(free: &'a mut RunList) -> Option<Self> {
         const GIGABYTE_PAGES: u32 = 1 << 26;
         let largest = if cpu::cpuid(0x8000_0001, 0).edx & GIGABYTE_PAGES != 0 { 3 } else { 2 };
         let root = take_clear(free, PAGE_SIZE)?;
@@ -90,7 +90,7 @@ impl<'a> Tables<'a> {
 
     /// Takes memory anywhere, as it is.
     pub fn take_anywhere(&mut self, bytes: u64) -> Option<u64> {
-        self.free.take(bytes, u64::MAX)
+        self.free.take_below(bytes, u64::MAX)
     }
 
     /// Maps a run of pages with the largest pages that fit.
@@ -144,11 +144,14 @@ impl<'a> Tables<'a> {
     }
 
     /// Maps main memory at the window, but for the kernel's image.
-    pub fn map_window(&mut self, ram: &Runs<MAX_RUNS>) -> Option<()> {
-        let mut runs = *ram;
-        runs.remove(image().address, image().bytes);
-        for &run in runs.as_slice() {
-            self.map(WINDOW + run.address, run, NO_EXECUTE | WRITE)?;
+    pub fn map_window(&mut self, ram: &RunList) -> Option<()> {
+        let image = image();
+        for run in ram.as_slice() {
+            for (start, end) in [(run.address, run.end().min(image.address)), (run.address.max(image.end()), run.end())]
+            {
+                let part = Run { address: start, bytes: end.saturating_sub(start) };
+                self.map(WINDOW + start, part, NO_EXECUTE | WRITE)?;
+            }
         }
         Some(())
     }
@@ -192,8 +195,8 @@ pub fn fill_root(root: &mut [u64; 512]) {
 }
 
 /// Takes memory below the early limit and fills it with zeros.
-fn take_clear(free: &mut Runs<MAX_RUNS>, bytes: u64) -> Option<u64> {
-    let address = free.take(bytes, EARLY_LIMIT)?;
+fn take_clear(free: &mut RunList, bytes: u64) -> Option<u64> {
+    let address = free.take_below(bytes, EARLY_LIMIT)?;
     for offset in (0..bytes).step_by(8) {
         // SAFETY: it was free, so it is nobody's; and it is main memory that the early tables show.
         unsafe { ((WINDOW + address + offset) as *mut u64).write(0) };

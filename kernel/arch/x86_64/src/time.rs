@@ -105,11 +105,15 @@ pub fn timer_done(core: &CoreData) {
     core.timer.set(u64::MAX);
 }
 
-/// `numerator / denominator` times 2^32, or the largest number.
+/// `numerator / denominator` times 2^32, or the largest number; one of the two is below 2^32. In two steps, since a
+/// division of 128 bits would be a function of its own.
+#[inline(never)]
 fn scale(numerator: u64, denominator: u64) -> u64 {
-    let scaled = u128::from(numerator) << 32;
-    let Some(quotient) = scaled.checked_div(u128::from(denominator)) else { return u64::MAX };
-    u64::try_from(quotient).unwrap_or(u64::MAX)
+    if denominator == 0 {
+        return u64::MAX;
+    }
+    let (whole, rest) = (numerator / denominator, numerator % denominator);
+    if whole >> 32 == 0 { whole << 32 | (rest << 32) / denominator } else { u64::MAX }
 }
 
 /// `value` times a [`scale`]d factor.
@@ -136,14 +140,16 @@ fn measure() -> Option<u64> {
     for _ in 0..TRIES {
         let (ticks, passed) = measure_once()?;
         if !pit_ran_out() {
-            return u64::try_from(ticks * u128::from(PIT_FREQUENCY) / passed).ok().filter(|&frequency| frequency != 0);
+            // At most 55 ms have passed: no overflow at any frequency that there is.
+            let frequency = ticks.saturating_mul(PIT_FREQUENCY).checked_div(passed);
+            return frequency.filter(|&frequency| frequency != 0);
         }
     }
     None
 }
 
 /// Ticks of the TSC, and those of the 8254 (modulo 2^16) at the same time. `None`: there is no 8254.
-fn measure_once() -> Option<(u128, u128)> {
+fn measure_once() -> Option<(u64, u64)> {
     /// Samples until the timer counts as absent: each takes microseconds.
     const PATIENCE: u32 = 100_000;
     const GATE: u16 = 0x61;
@@ -152,12 +158,13 @@ fn measure_once() -> Option<(u128, u128)> {
     cpu::out8(PIT_COMMAND, 0b1011_0000);
     cpu::out8(PIT_CHANNEL_2, 0xff);
     cpu::out8(PIT_CHANNEL_2, 0xff);
-    let (first_tsc, first) = best_sample(|| u64::from(pit_count()));
+    let sample = || best_sample(|| u64::from(pit_count()));
+    let (first_tsc, first) = sample();
     for _ in 0..PATIENCE {
-        let (tsc, count) = best_sample(|| u64::from(pit_count()));
+        let (tsc, count) = sample();
         let passed = first.wrapping_sub(count) & 0xffff;
         if passed >= PIT_WINDOW {
-            return Some((tsc.wrapping_sub(first_tsc).into(), passed.into()));
+            return Some((tsc.wrapping_sub(first_tsc), passed));
         }
     }
     None
@@ -183,9 +190,10 @@ fn measure_countdown(clock: &Clock) -> u64 {
     let window = multiply(COUNTDOWN_WINDOW_NS, clock.ticks_per_ns);
     // It won't get to 0 and interrupt: no countdown is that fast.
     apic::set_countdown(u32::MAX);
-    let (first_tsc, first) = best_sample(|| u64::from(apic::countdown()));
+    let sample = || best_sample(|| u64::from(apic::countdown()));
+    let (first_tsc, first) = sample();
     loop {
-        let (tsc, count) = best_sample(|| u64::from(apic::countdown()));
+        let (tsc, count) = sample();
         let passed = tsc.wrapping_sub(first_tsc);
         if passed >= window {
             apic::set_countdown(0);
@@ -196,6 +204,7 @@ fn measure_countdown(clock: &Clock) -> u64 {
 
 /// Reads another counter together with the TSC: of a few tries, the one during which the least time passed, since a
 /// virtual machine may be interrupted between the two.
+#[inline(never)]
 fn best_sample(mut read: impl FnMut() -> u64) -> (u64, u64) {
     let (mut best, mut sample) = (u64::MAX, (0, 0));
     for _ in 0..4 {

@@ -3,84 +3,100 @@
 //! Each way to be wrong has its own [`BootError`], so that one line on the console says what to look at.
 
 use anos_abi::boot::{
-    ARCHIVE_ADDRESS, BOOT_INFO_ADDRESS, DEVICETREE_ADDRESS, MAX_SEGMENTS, PAYLOAD_END, PAYLOAD_MAGIC, PAYLOAD_VERSION,
-    PayloadHeader, Segment,
+    ARCHIVE_ADDRESS, BOOT_INFO_ADDRESS, DEVICETREE_ADDRESS, PAYLOAD_END, PAYLOAD_MAGIC, PAYLOAD_VERSION, PayloadHeader,
 };
 use anos_abi::{PAGE_SIZE, Rights};
 
 use super::BootError;
 
-/// Reads the header and checks all it says.
-pub fn check(bytes: &[u8]) -> Result<PayloadHeader, BootError> {
-    let mut header = read(bytes).ok_or(BootError::NoPayload)?;
-    if header.magic != PAYLOAD_MAGIC {
+/// What a checked header says, as in [`PayloadHeader`].
+pub struct Payload<'a> {
+    pub bytes: u64,
+    pub entry: u64,
+    /// The segments in use.
+    pub segments: &'a [Segment],
+    pub archive_offset: u64,
+    pub archive_bytes: u64,
+}
+
+/// The words of a segment: address, bytes, offset, rights.
+type Segment = [u64; 4];
+/// Places in a [`Segment`].
+const ADDRESS: usize = 0;
+const OFFSET: usize = 2;
+
+/// Words of a [`PayloadHeader`].
+const HEADER_WORDS: usize = size_of::<PayloadHeader>() / 8;
+
+/// Reads the header in place, and checks all it says.
+pub fn check(words: &[u64]) -> Result<Payload<'_>, BootError> {
+    let header = words.first_chunk::<HEADER_WORDS>().ok_or(BootError::NoPayload)?;
+    let [magic, version, bytes, entry, count, segments @ .., archive_offset, archive_bytes] = header;
+    let (&bytes, &entry, &archive_offset, &archive_bytes) = (bytes, entry, archive_offset, archive_bytes);
+    if *magic != PAYLOAD_MAGIC {
         return Err(BootError::NoPayload);
     }
-    if header.version != PAYLOAD_VERSION {
+    if *version != PAYLOAD_VERSION {
         return Err(BootError::PayloadVersion);
     }
-    if header.bytes < PAGE_SIZE || !on_page(header.bytes) {
+    if bytes == 0 || !on_page(bytes) {
         return Err(BootError::PayloadSize);
     }
-    if word(bytes, header.bytes - 8) != Some(PAYLOAD_END) {
+    if word(words, bytes / 8 - 1) != Some(PAYLOAD_END) {
         return Err(BootError::TruncatedPayload);
     }
-    let used = usize::try_from(header.segment_count).unwrap_or(usize::MAX);
-    let segments =
-        header.segments.get(..used).filter(|segments| !segments.is_empty()).ok_or(BootError::SegmentCount)?;
-    for (position, segment) in segments.iter().enumerate() {
-        check_segment(segment, header.bytes)?;
-        let others = segments.get(position + 1..).unwrap_or(&[]);
-        if others.iter().any(|other| overlap(segment.address, segment.bytes, other.address, other.bytes)) {
+    let used = usize::try_from(*count).unwrap_or(usize::MAX);
+    let segments = segments.as_chunks::<4>().0.get(..used).unwrap_or(&[]);
+    if segments.is_empty() {
+        return Err(BootError::SegmentCount);
+    }
+    let (mut rest, mut entered) = (segments, false);
+    while let [segment, others @ ..] = rest {
+        check_segment(segment, bytes)?;
+        let &[address, size, offset, rights] = segment;
+        if meets(others, ADDRESS, address, size) {
             return Err(BootError::SegmentAddress);
         }
         // A page under two addresses could be writable at one and executable at the other.
-        if others.iter().any(|other| overlap(segment.offset, segment.bytes, other.offset, other.bytes)) {
+        if meets(others, OFFSET, offset, size) {
             return Err(BootError::SegmentPlace);
         }
+        entered |= rights & u64::from(Rights::EXECUTE.0) != 0 && inside(entry, 1, address, size);
+        rest = others;
     }
-    if !segments.iter().any(|segment| executable(segment) && inside(header.entry, 1, segment.address, segment.bytes)) {
+    if !entered {
         return Err(BootError::PayloadEntry);
     }
-    let archive = (header.archive_offset, header.archive_bytes);
-    let fits = on_page(archive.0)
-        && archive.0 >= PAGE_SIZE
-        && inside(archive.0, archive.1, 0, header.bytes)
-        && archive.1 <= DEVICETREE_ADDRESS - ARCHIVE_ADDRESS;
-    // Whole pages are mapped: the archive's last one counts in full.
-    let pages = archive.1.checked_next_multiple_of(PAGE_SIZE).ok_or(BootError::PayloadArchive)?;
-    if !fits || segments.iter().any(|segment| overlap(archive.0, pages, segment.offset, segment.bytes)) {
+    // Whole pages are mapped; but segments start on a page: one in the archive's last page would overlap the archive.
+    if !on_page(archive_offset)
+        || archive_offset < PAGE_SIZE
+        || !inside(archive_offset, archive_bytes, 0, bytes)
+        || archive_bytes > DEVICETREE_ADDRESS - ARCHIVE_ADDRESS
+        || meets(segments, OFFSET, archive_offset, archive_bytes)
+    {
         return Err(BootError::PayloadArchive);
     }
-    // What is behind the segments in use says nothing.
-    for unused in header.segments.iter_mut().skip(used) {
-        *unused = Segment::default();
-    }
-    Ok(header)
+    Ok(Payload { bytes, entry, segments, archive_offset, archive_bytes })
 }
 
-fn check_segment(segment: &Segment, payload_bytes: u64) -> Result<(), BootError> {
-    if !(on_page(segment.address) && on_page(segment.bytes) && on_page(segment.offset)) || segment.bytes == 0 {
+fn check_segment(&[address, bytes, offset, rights]: &Segment, payload_bytes: u64) -> Result<(), BootError> {
+    const READ: u64 = Rights::READ.0 as u64;
+    const READ_WRITE: u64 = READ | Rights::WRITE.0 as u64;
+    const READ_EXECUTE: u64 = READ | Rights::EXECUTE.0 as u64;
+    if !on_page(address | bytes | offset) || bytes == 0 {
         return Err(BootError::SegmentAlignment);
     }
-    if segment.offset < PAGE_SIZE || !inside(segment.offset, segment.bytes, 0, payload_bytes) {
+    if offset < PAGE_SIZE || !inside(offset, bytes, 0, payload_bytes) {
         return Err(BootError::SegmentPlace);
     }
-    let known = Rights::READ.union(Rights::WRITE).union(Rights::EXECUTE);
-    let rights = u8::try_from(segment.rights).map(Rights).map_err(|_| BootError::SegmentRights)?;
-    let both = rights.contains(Rights::WRITE.union(Rights::EXECUTE));
-    if !known.contains(rights) || !rights.contains(Rights::READ) || both {
+    if !matches!(rights, READ | READ_WRITE | READ_EXECUTE) {
         return Err(BootError::SegmentRights);
     }
     // The first page stays unmapped, and what the kernel maps lies from BootInfo upwards.
-    if !inside(segment.address, segment.bytes, PAGE_SIZE, BOOT_INFO_ADDRESS - PAGE_SIZE) {
+    if !inside(address, bytes, PAGE_SIZE, BOOT_INFO_ADDRESS - PAGE_SIZE) {
         return Err(BootError::SegmentAddress);
     }
     Ok(())
-}
-
-fn executable(segment: &Segment) -> bool {
-    segment.rights & u64::from(Rights::EXECUTE.0) != 0
 }
 
 fn on_page(number: u64) -> bool {
@@ -89,28 +105,18 @@ fn on_page(number: u64) -> bool {
 
 /// Whether `bytes` bytes from `start` lie within the `size` bytes from `base`.
 fn inside(start: u64, bytes: u64, base: u64, size: u64) -> bool {
-    start.checked_sub(base).and_then(|offset| offset.checked_add(bytes)).is_some_and(|end| end <= size)
+    start >= base && start - base <= size && bytes <= size - (start - base)
 }
 
-/// Whether two runs share a byte. Both were found to lie inside something, so their ends don't overflow.
-fn overlap(start: u64, bytes: u64, other: u64, other_bytes: u64) -> bool {
-    start < other.saturating_add(other_bytes) && other < start.saturating_add(bytes)
+/// Whether a run shares a byte with a segment, by the segments' addresses or by their offsets.
+fn meets(segments: &[Segment], by: usize, start: u64, bytes: u64) -> bool {
+    let end = start.saturating_add(bytes);
+    segments.iter().any(|segment| {
+        let (other, other_bytes) = (segment.get(by).copied().unwrap_or(0), segment[1]);
+        start < other.saturating_add(other_bytes) && other < end
+    })
 }
 
-fn word(bytes: &[u8], offset: u64) -> Option<u64> {
-    let chunk = bytes.get(usize::try_from(offset).ok()?..)?.first_chunk::<8>()?;
-    Some(u64::from_le_bytes(*chunk))
-}
-
-/// The header's fields, word by word; `None` if even they aren't all there.
-fn read(bytes: &[u8]) -> Option<PayloadHeader> {
-    let mut words = (0..).step_by(8).map(|offset| word(bytes, offset));
-    let mut next = || words.next().flatten();
-    let (magic, version, size, entry, segment_count) = (next()?, next()?, next()?, next()?, next()?);
-    let mut segments = [Segment::default(); MAX_SEGMENTS];
-    for segment in &mut segments {
-        *segment = Segment { address: next()?, bytes: next()?, offset: next()?, rights: next()? };
-    }
-    let (archive_offset, archive_bytes) = (next()?, next()?);
-    Some(PayloadHeader { magic, version, bytes: size, entry, segment_count, segments, archive_offset, archive_bytes })
+fn word(words: &[u64], place: u64) -> Option<u64> {
+    words.get(usize::try_from(place).ok()?).copied()
 }
