@@ -167,6 +167,15 @@ pub unsafe fn set_cr4(value: u64) {
     unsafe { asm!("mov cr4, {}", in(reg) value, options(nostack, preserves_flags)) };
 }
 
+/// Says which states `xsave64` and `xrstor64` handle, and which instructions work.
+///
+/// # Safety
+/// The processor has all of them, x87 is among them, SSE if AVX is, and AVX-512 not without AVX; OSXSAVE is on in CR4.
+pub unsafe fn set_xcr0(value: u32) {
+    // SAFETY: the caller's promise.
+    unsafe { asm!("xsetbv", in("ecx") 0, in("eax") value, in("edx") 0, options(nomem, nostack, preserves_flags)) };
+}
+
 /// The frame pointer of the function that this is inlined into.
 #[inline(always)]
 pub fn frame_pointer() -> u64 {

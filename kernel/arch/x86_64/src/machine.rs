@@ -73,8 +73,9 @@ impl Machine for Processor<'_> {
 
     /// Linux's convention: number in rax; rdi, rsi, rdx, r10, r8, r9 (System V ABI, AMD64 supplement, A.2.1).
     fn foreign_call(&self, registers: &Registers) -> [u64; 7] {
-        let Registers { words: [r8, r9, ..], operation: rax, label: rdi, slots: rsi, reply: rdx, deadline: r10, .. } =
-            *registers;
+        let Registers {
+            words: [r8, r9, ..], operation: rax, label: rdi, slots: rsi, reply: rdx, deadline: r10, ..
+        } = *registers;
         [rax, rdi, rsi, rdx, r10, r8, r9]
     }
 

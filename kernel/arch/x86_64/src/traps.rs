@@ -336,14 +336,14 @@ extern "C" fn first_event(core: &CoreData) -> *mut Registers {
 
 /// A system call: the registers are in the thread's record.
 extern "C" fn system_call(core: &CoreData) -> *mut Registers {
+    fpu::system_call(core);
     run(core, Event::SystemCall)
 }
 
 /// Any other trap from user mode.
 extern "C" fn user_trap(vector: u64, error: u64, core: &CoreData) -> *mut Registers {
     const FPU_OFF: u64 = 7;
-    if vector == FPU_OFF && !core.fpu.get() {
-        fpu::load(core);
+    if vector == FPU_OFF && fpu::load(core) {
         return core.thread.get().cast();
     }
     fpu::save(core);
@@ -364,8 +364,8 @@ fn fault(vector: u64, error: u64, core: &CoreData) -> Event {
         PAGE_FAULT if error & FETCH != 0 => FaultKind::Execute,
         PAGE_FAULT if error & WRITE != 0 => FaultKind::Write,
         PAGE_FAULT => FaultKind::Read,
-        // A general protection fault is a privileged instruction, most of the time.
-        6 | 13 => FaultKind::IllegalInstruction,
+        // What a thread must not do: floating point (7), or a privileged instruction (13, most of the time).
+        6 | 7 | 13 => FaultKind::IllegalInstruction,
         0 | 4 | 16 | 19 => FaultKind::Arithmetic,
         1 | BREAKPOINT => FaultKind::Breakpoint,
         17 => FaultKind::Alignment,
@@ -426,9 +426,6 @@ extern "C" fn kernel_trap(frame: &mut Frame) {
 fn run(core: &CoreData, mut event: Event) -> *mut Registers {
     loop {
         core.rounds.set(0);
-        if event == Event::SystemCall {
-            fpu::forget(core);
-        }
         match anos_core::enter(&KERNEL, &mut Processor(core), event) {
             Next::Run(thread) => return resume(core, (WINDOW + thread.address()) as *mut Thread),
             Next::Idle => event = idle(core),
@@ -462,6 +459,10 @@ fn resume(core: &CoreData, thread: *mut Thread) -> *mut Registers {
         core.thread.set(thread);
         clear_selectors();
         core.thread_pointer.set(u64::MAX);
+    }
+    // SAFETY: as above; nobody changes this while the thread runs.
+    if unsafe { (*thread).no_fpu } != 0 {
+        fpu::release(core);
     }
     // SAFETY: as above; another part of the record.
     let registers = unsafe { &mut (*thread).registers };
