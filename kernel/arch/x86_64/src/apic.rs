@@ -106,6 +106,8 @@ pub fn set_alarm(on: bool) {
     let mode = if tsc_deadline() { TSC_DEADLINE_MODE } else { 0 };
     write(TASK_PRIORITY, if on { BELOW_ALARM } else { 0 });
     write(LOCAL_TIMER, mode | u32::from(if on { ALARM } else { TIMER }));
+    // The timer takes no deadline before it knows its mode.
+    cpu::fence_before_msr();
 }
 
 /// This core's controller id.
@@ -163,8 +165,8 @@ fn command(destination: u32, command: u32) {
     /// Rounds of waiting until the last command has left: it takes some cycles.
     const PATIENCE: u32 = 1 << 20;
     if ACCESS.get().registers == 0 {
-        // What was written before is visible when the other core gets the interrupt (SDM 3A, 11.12.3).
-        core::sync::atomic::fence(Ordering::SeqCst);
+        // What was written before is visible when the other core gets the interrupt.
+        cpu::fence_before_msr();
         // SAFETY: the interrupt-command register in one piece; what it sends is up to this module's functions.
         unsafe { cpu::write_msr(Msr::x2apic(COMMAND_LOW), u64::from(destination) << 32 | u64::from(command)) };
         return;

@@ -132,10 +132,11 @@ pub fn cr2() -> u64 {
     value
 }
 
-/// Loads a root page table, and with it forgets all translations that aren't global.
+/// Loads a root page table (with PCID: and its tag, and bit 63), and with it forgets all translations that aren't global
+/// (with PCID: those of this tag, unless bit 63 is set).
 ///
 /// # Safety
-/// The table maps the kernel as the current one does.
+/// The table maps the kernel as the current one does. Without PCID there is no tag, and bit 63 is clear.
 pub unsafe fn load_root(root: u64) {
     // SAFETY: the caller's promise: what the kernel uses stays mapped.
     unsafe { asm!("mov cr3, {}", in(reg) root, options(nostack, preserves_flags)) };
@@ -174,6 +175,13 @@ pub unsafe fn set_cr4(value: u64) {
 pub unsafe fn set_xcr0(value: u32) {
     // SAFETY: the caller's promise.
     unsafe { asm!("xsetbv", in("ecx") 0, in("eax") value, in("edx") 0, options(nomem, nostack, preserves_flags)) };
+}
+
+/// Orders what was written to memory, and to devices, before a write to a model-specific register that doesn't wait for it
+/// by itself: those of the x2APIC and of the deadline timer (SDM 3A, 11.12.3 and 11.5.4.1).
+pub fn fence_before_msr() {
+    // SAFETY: orders memory accesses, and changes nothing.
+    unsafe { asm!("mfence", "lfence", options(nostack, preserves_flags)) };
 }
 
 /// The frame pointer of the function that this is inlined into.

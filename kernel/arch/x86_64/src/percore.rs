@@ -68,7 +68,7 @@ pub struct CoreData {
     user_stack: Cell<u64>,
     /// This structure's address.
     this: Cell<u64>,
-    /// Physical address of the root table that is loaded.
+    /// Physical address of the root table that is loaded, and its tag: what CR3 holds.
     pub root: Cell<u64>,
     /// The user's `fs` base that is loaded.
     pub thread_pointer: Cell<u64>,
@@ -211,6 +211,8 @@ pub fn load(data: &CoreData, syscall_entry: u64) {
     unsafe { cpu::write_msr(Msr::KERNEL_GS_BASE, data.this.get()) };
 }
 
+/// In CR4: address spaces have tags in the TLB (process-context identifiers: SDM 3A, 4.10.1).
+pub const PCID: u64 = 1 << 17;
 /// In CR4: threads have XSAVE, and with it AVX.
 pub const OSXSAVE: u64 = 1 << 18;
 
@@ -240,14 +242,20 @@ pub fn protect() {
     let extended = cpu::cpuid(7, 0);
     let mut cr4 = PAE | MACHINE_CHECK | GLOBAL_PAGES | FXSAVE | SIMD_EXCEPTIONS;
     // Where CPUID tells of it.
-    for (register, bit, feature) in
-        [(basic.ecx, 26, OSXSAVE), (extended.ecx, 2, UMIP), (extended.ebx, 7, SMEP), (extended.ebx, 20, SMAP)]
-    {
+    let optional = [
+        (basic.ecx, 17, PCID),
+        (basic.ecx, 26, OSXSAVE),
+        (extended.ecx, 2, UMIP),
+        (extended.ebx, 7, SMEP),
+        (extended.ebx, 20, SMAP),
+    ];
+    for (register, bit, feature) in optional {
         if register >> bit & 1 != 0 {
             cr4 |= feature;
         }
     }
-    // SAFETY: PAE stays on; the first five come with every 64-bit processor, the others were asked for.
+    // SAFETY: PAE stays on; the first five come with every 64-bit processor, the others were asked for. PCID may go on
+    // while the tag is 0 (SDM 3A, 4.10.1), and it is: a page's address is in CR3.
     unsafe { cpu::set_cr4(cr4) };
     FEATURES.store(cr4, Ordering::Relaxed);
     crate::fpu::start();
