@@ -115,8 +115,8 @@ impl Machine for Processor<'_> {
         ioapic::configure(line, level, active_low);
     }
 
-    fn interrupt_message(&self, _line: u32) -> Result<(u64, u64), Error> {
-        Err(Error::Unsupported)
+    fn interrupt_message(&self, line: u32) -> Result<(u64, u64), Error> {
+        ioapic::message(line).ok_or(Error::Unsupported)
     }
 
     fn interrupt_unmask(&mut self, line: u32) {
