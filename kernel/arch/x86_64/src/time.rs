@@ -105,11 +105,11 @@ pub fn timer_done(core: &CoreData) {
     core.timer.set(u64::MAX);
 }
 
-/// `numerator / denominator` times 2^32, or the largest number.
+/// `numerator / denominator` times 2^32, if one of them is below 2^32, and so is the quotient. 0 for a denominator of 0.
 fn scale(numerator: u64, denominator: u64) -> u64 {
-    let scaled = u128::from(numerator) << 32;
-    let Some(quotient) = scaled.checked_div(u128::from(denominator)) else { return u64::MAX };
-    u64::try_from(quotient).unwrap_or(u64::MAX)
+    let whole = numerator.checked_div(denominator).unwrap_or(0);
+    let rest = numerator - whole * denominator;
+    whole << 32 | (rest << 32).checked_div(denominator).unwrap_or(0)
 }
 
 /// `value` times a [`scale`]d factor.
@@ -136,14 +136,14 @@ fn measure() -> Option<u64> {
     for _ in 0..TRIES {
         let (ticks, passed) = measure_once()?;
         if !pit_ran_out() {
-            return u64::try_from(ticks * u128::from(PIT_FREQUENCY) / passed).ok().filter(|&frequency| frequency != 0);
+            return ticks.checked_mul(PIT_FREQUENCY)?.checked_div(passed).filter(|&frequency| frequency != 0);
         }
     }
     None
 }
 
 /// Ticks of the TSC, and those of the 8254 (modulo 2^16) at the same time. `None`: there is no 8254.
-fn measure_once() -> Option<(u128, u128)> {
+fn measure_once() -> Option<(u64, u64)> {
     /// Samples until the timer counts as absent: each takes microseconds.
     const PATIENCE: u32 = 100_000;
     const GATE: u16 = 0x61;
@@ -157,7 +157,7 @@ fn measure_once() -> Option<(u128, u128)> {
         let (tsc, count) = best_sample(|| u64::from(pit_count()));
         let passed = first.wrapping_sub(count) & 0xffff;
         if passed >= PIT_WINDOW {
-            return Some((tsc.wrapping_sub(first_tsc).into(), passed.into()));
+            return Some((tsc.wrapping_sub(first_tsc), passed));
         }
     }
     None
