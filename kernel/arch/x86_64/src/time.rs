@@ -152,9 +152,9 @@ fn measure_once() -> Option<(u64, u64)> {
     cpu::out8(PIT_COMMAND, 0b1011_0000);
     cpu::out8(PIT_CHANNEL_2, 0xff);
     cpu::out8(PIT_CHANNEL_2, 0xff);
-    let (first_tsc, first) = best_sample(|| u64::from(pit_count()));
+    let (first_tsc, first) = best_sample(Counter::Pit);
     for _ in 0..PATIENCE {
-        let (tsc, count) = best_sample(|| u64::from(pit_count()));
+        let (tsc, count) = best_sample(Counter::Pit);
         let passed = first.wrapping_sub(count) & 0xffff;
         if passed >= PIT_WINDOW {
             return Some((tsc.wrapping_sub(first_tsc), passed));
@@ -183,9 +183,9 @@ fn measure_countdown(clock: &Clock) -> u64 {
     let window = multiply(COUNTDOWN_WINDOW_NS, clock.ticks_per_ns);
     // It won't get to 0 and interrupt: no countdown is that fast.
     apic::set_countdown(u32::MAX);
-    let (first_tsc, first) = best_sample(|| u64::from(apic::countdown()));
+    let (first_tsc, first) = best_sample(Counter::Countdown);
     loop {
-        let (tsc, count) = best_sample(|| u64::from(apic::countdown()));
+        let (tsc, count) = best_sample(Counter::Countdown);
         let passed = tsc.wrapping_sub(first_tsc);
         if passed >= window {
             apic::set_countdown(0);
@@ -194,13 +194,24 @@ fn measure_countdown(clock: &Clock) -> u64 {
     }
 }
 
+/// What the TSC is compared with.
+#[derive(Clone, Copy)]
+enum Counter {
+    Pit,
+    Countdown,
+}
+
 /// Reads another counter together with the TSC: of a few tries, the one during which the least time passed, since a
 /// virtual machine may be interrupted between the two.
-fn best_sample(mut read: impl FnMut() -> u64) -> (u64, u64) {
+#[inline(never)]
+fn best_sample(counter: Counter) -> (u64, u64) {
     let (mut best, mut sample) = (u64::MAX, (0, 0));
     for _ in 0..4 {
         let before = cpu::tsc();
-        let value = read();
+        let value = match counter {
+            Counter::Pit => u64::from(pit_count()),
+            Counter::Countdown => u64::from(apic::countdown()),
+        };
         let gap = cpu::tsc().wrapping_sub(before);
         if gap < best {
             best = gap;
