@@ -150,10 +150,6 @@ global_asm!(
     "call {user_trap}",
     // rax: the record to continue with.
     "leave_kernel:",
-    "cmp qword ptr [rax + {other}], 0",
-    "jne 2f",
-    // It starts, or made a system call: nothing but the roles' registers matters, and `sysret` does. The program
-    // counter is below USER_END, so it can't fault.
     "mov r8, [rax + {words}]",
     "mov r9, [rax + {words} + 8]",
     "mov r12, [rax + {words} + 16]",
@@ -167,6 +163,10 @@ global_asm!(
     "mov rdx, [rax + {reply}]",
     "mov r10, [rax + {deadline}]",
     "mov rcx, [rax + {pc}]",
+    "cmp qword ptr [rax + {other}], 0",
+    "jne 2f",
+    // It starts, or made a system call: nothing but the roles' registers matters, and `sysret` does. The program
+    // counter is below USER_END, so it can't fault.
     "mov r11d, {flags}",
     "mov rsp, [rax + {sp}]",
     "mov rax, [rax + {operation}]",
@@ -176,19 +176,7 @@ global_asm!(
     "push [rax + {sp}]",
     "push [rax + {other}]",
     "push {user_code}",
-    "push [rax + {pc}]",
-    "mov r8, [rax + {words}]",
-    "mov r9, [rax + {words} + 8]",
-    "mov r12, [rax + {words} + 16]",
-    "mov r13, [rax + {words} + 24]",
-    "mov r14, [rax + {words} + 32]",
-    "mov r15, [rax + {words} + 40]",
-    "mov rbx, [rax + {words} + 48]",
-    "mov rbp, [rax + {words} + 56]",
-    "mov rdi, [rax + {label}]",
-    "mov rsi, [rax + {slots}]",
-    "mov rdx, [rax + {reply}]",
-    "mov r10, [rax + {deadline}]",
+    "push rcx",
     "mov rcx, [rax + {other} + 8]",
     "mov r11, [rax + {other} + 16]",
     "mov rax, [rax + {operation}]",
