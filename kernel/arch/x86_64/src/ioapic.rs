@@ -45,9 +45,10 @@ struct Wiring {
     target: u32,
 }
 
+/// All zeros at first, so that the image holds none of it.
 static WIRING: SetOnce<Wiring> = SetOnce::new(Wiring {
     controllers: [Controller { registers: 0, first: 0, lines: 0 }; MAX_IOAPICS],
-    isa: [IsaLine { line: 0, level: None, active_low: None }; 16],
+    isa: [IsaLine { line: 0, level: Some(false), active_low: Some(false) }; 16],
     target: 0,
 });
 
