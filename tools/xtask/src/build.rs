@@ -162,6 +162,8 @@ pub fn run(mut command: Command, voice: Voice) -> Result<()> {
 pub fn kernel_flags(workspace: &Workspace, architecture: Architecture) -> Vec<String> {
     let mut flags = common_flags(workspace);
     flags.push("-Crelocation-model=static".into());
+    // Comparisons are smaller than tables, whose entries are whole addresses; and then nothing jumps to where data says.
+    flags.push("-Cjump-tables=no".into());
     if workspace.toolchain == Toolchain::Debian {
         flags.extend(debian_linker());
     }
