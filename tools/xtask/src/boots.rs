@@ -108,6 +108,7 @@ fn kinds(built: &[(Architecture, Products)]) -> Vec<Kind<'_>> {
             let usual = architecture.machines().iter().map(|&machine| test::test_machine(machine, cores));
             // One number of cores is enough for these: what they lack has little to do with it.
             let lesser = match (architecture, cores) {
+                (Architecture::X86_64, 2) => vec![test::with_oldest_processor(cores)],
                 (Architecture::Riscv64, 2) => vec![test::with_sv39(cores), test::without_sstc(cores)],
                 _ => Vec::new(),
             };

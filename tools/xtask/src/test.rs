@@ -195,10 +195,10 @@ pub fn test_machine(machine: Machine, cores: u32) -> MachineOptions {
 }
 
 /// Machines that lack what the usual ones have and the kernel makes use of: page tables of four levels (Sv48), and the
-/// supervisor's own timer (Sstc).
+/// supervisor's own timer (Sstc); on x86-64, whatever a processor can lack.
 fn lesser_machines(architecture: Architecture) -> Vec<MachineOptions> {
     if architecture == Architecture::X86_64 {
-        return Vec::new();
+        return vec![with_oldest_processor(1)];
     }
     let deadlines = MachineOptions { append: Some("only=deadlines/".into()), ..without_sstc(4) };
     // A hart that waits for another can sleep meanwhile only with Sstc: where harts outnumber the host's processors,
@@ -214,6 +214,11 @@ pub fn with_sv39(cores: u32) -> MachineOptions {
 /// A RISC-V machine on which only the firmware can set a timer.
 pub fn without_sstc(cores: u32) -> MachineOptions {
     MachineOptions { cpu: Some("rv64,sstc=off".into()), ..test_machine(Machine::Virt, cores) }
+}
+
+/// A PC whose processor has nothing that came after the first ones with 64 bits: no XSAVE, SMEP, SMAP, UMIP.
+pub fn with_oldest_processor(cores: u32) -> MachineOptions {
+    MachineOptions { cpu: Some("qemu64".into()), ..test_machine(Machine::Q35, cores) }
 }
 
 /// A machine, as people say it: `virt (rv64,sstc=off), 4 cores`.

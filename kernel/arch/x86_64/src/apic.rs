@@ -9,14 +9,14 @@ use anos_machine::CoreId;
 use crate::cpu::{self, Msr};
 use crate::once::SetOnce;
 
-/// The timer's vector.
-pub const TIMER: u8 = 0x61;
+/// The timer's vector. Its priority, and that of kicks, is above all lines'.
+pub const TIMER: u8 = 0xe1;
 /// The vector of kicks from other cores.
-pub const KICK: u8 = 0x62;
+pub const KICK: u8 = 0xe2;
 /// The timer's vector while it ends a sleep in the kernel: the only one of its priority (the high digit).
-pub const ALARM: u8 = 0x71;
+pub const ALARM: u8 = 0xf1;
 /// The vector of interrupts that went away; its low bits are all set, as old controllers have it.
-pub const SPURIOUS: u8 = 0x7f;
+pub const SPURIOUS: u8 = 0xff;
 
 const ID: u32 = 0x20;
 const TASK_PRIORITY: u32 = 0x80;
@@ -102,10 +102,12 @@ pub fn start() {
 
 /// Whether the timer is an alarm, and nothing else gets through.
 pub fn set_alarm(on: bool) {
-    const BELOW_ALARM: u32 = 0x60;
+    const BELOW_ALARM: u32 = 0xe0;
     let mode = if tsc_deadline() { TSC_DEADLINE_MODE } else { 0 };
     write(TASK_PRIORITY, if on { BELOW_ALARM } else { 0 });
     write(LOCAL_TIMER, mode | u32::from(if on { ALARM } else { TIMER }));
+    // The timer takes no deadline before it knows its mode.
+    cpu::fence_before_msr();
 }
 
 /// This core's controller id.
@@ -163,8 +165,8 @@ fn command(destination: u32, command: u32) {
     /// Rounds of waiting until the last command has left: it takes some cycles.
     const PATIENCE: u32 = 1 << 20;
     if ACCESS.get().registers == 0 {
-        // What was written before is visible when the other core gets the interrupt (SDM 3A, 11.12.3).
-        core::sync::atomic::fence(Ordering::SeqCst);
+        // What was written before is visible when the other core gets the interrupt.
+        cpu::fence_before_msr();
         // SAFETY: the interrupt-command register in one piece; what it sends is up to this module's functions.
         unsafe { cpu::write_msr(Msr::x2apic(COMMAND_LOW), u64::from(destination) << 32 | u64::from(command)) };
         return;

@@ -47,7 +47,7 @@ pub fn out32(port: u16, value: u32) {
     unsafe { asm!("out dx, eax", in("dx") port, in("eax") value, options(nomem, nostack, preserves_flags)) };
 }
 
-/// What CPUID says about `leaf`; zeros if the processor has no such leaf.
+/// What CPUID says about `leaf`; zeros if the processor has no such leaf. Not inlined: it is only for booting, and long.
 #[inline(never)]
 pub fn cpuid(leaf: u32, subleaf: u32) -> CpuidResult {
     let highest = __cpuid_count(leaf & 0xc000_0000, 0).eax;
@@ -133,10 +133,11 @@ pub fn cr2() -> u64 {
     value
 }
 
-/// Loads a root page table, and with it forgets all translations that aren't global.
+/// Loads a root page table (with PCID: and its tag, and bit 63), and with it forgets all translations that aren't global
+/// (with PCID: those of this tag, unless bit 63 is set).
 ///
 /// # Safety
-/// The table maps the kernel as the current one does.
+/// The table maps the kernel as the current one does. Without PCID there is no tag, and bit 63 is clear.
 pub unsafe fn load_root(root: u64) {
     // SAFETY: the caller's promise: what the kernel uses stays mapped.
     unsafe { asm!("mov cr3, {}", in(reg) root, options(nostack, preserves_flags)) };
@@ -166,6 +167,22 @@ pub unsafe fn set_cr0(value: u64) {
 pub unsafe fn set_cr4(value: u64) {
     // SAFETY: the caller's promise.
     unsafe { asm!("mov cr4, {}", in(reg) value, options(nostack, preserves_flags)) };
+}
+
+/// Says which states `xsave64` and `xrstor64` handle, and which instructions work.
+///
+/// # Safety
+/// The processor has all of them, x87 is among them, SSE if AVX is, and AVX-512 not without AVX; OSXSAVE is on in CR4.
+pub unsafe fn set_xcr0(value: u32) {
+    // SAFETY: the caller's promise.
+    unsafe { asm!("xsetbv", in("ecx") 0, in("eax") value, in("edx") 0, options(nomem, nostack, preserves_flags)) };
+}
+
+/// Orders what was written to memory, and to devices, before a write to a model-specific register that doesn't wait for it
+/// by itself: those of the x2APIC and of the deadline timer (SDM 3A, 11.12.3 and 11.5.4.1).
+pub fn fence_before_msr() {
+    // SAFETY: orders memory accesses, and changes nothing.
+    unsafe { asm!("mfence", "lfence", options(nostack, preserves_flags)) };
 }
 
 /// The frame pointer of the function that this is inlined into.

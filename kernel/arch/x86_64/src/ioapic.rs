@@ -1,8 +1,11 @@
-//! Interrupt lines (82093AA I/O APIC). A line's number is what a driver names: 0 to 15 are the ISA interrupts,
-//! wherever the machine has wired them; from 16 up, global system interrupts.
+//! Interrupt lines (82093AA I/O APIC), and messages (SDM 3A, 11.11). A line's number is what a driver names: 0 to 15 are
+//! the ISA interrupts, wherever the machine has wired them; from 16 up, global system interrupts; from [`WIRED`] up,
+//! messages, each of which any one device can be told to send.
 //!
 //! A level-triggered line that has interrupted is masked until its driver acknowledges. An edge-triggered one is not: the
-//! controller forgets edges of masked lines.
+//! controller forgets edges of masked lines. A message is like an edge, and no controller can mask it, only the device
+//! that sends it: so one that comes unbidden is dropped by the kernel's core, as signals of lines are that nobody is
+//! bound to.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,8 +15,12 @@ use crate::once::SetOnce;
 
 /// The vector of line 0; the others follow.
 pub const FIRST_VECTOR: u8 = 0x30;
-/// Lines that the kernel can tell apart.
-pub const MAX_LINES: u32 = 48;
+/// The last one's. Those behind are the kernel's own (`apic`).
+pub const LAST_VECTOR: u8 = 0xdf;
+/// Lines with wires that the kernel can tell apart.
+const WIRED: u32 = 48;
+/// Lines, messages included.
+const LINES: u32 = (LAST_VECTOR - FIRST_VECTOR) as u32 + 1;
 
 const VERSION: u32 = 1;
 const REDIRECTION: u32 = 0x10;
@@ -38,9 +45,10 @@ struct Wiring {
     target: u32,
 }
 
+/// All zeros at first, so that the image holds none of it.
 static WIRING: SetOnce<Wiring> = SetOnce::new(Wiring {
     controllers: [Controller { registers: 0, first: 0, lines: 0 }; MAX_IOAPICS],
-    isa: [IsaLine { line: 0, level: None, active_low: None }; 16],
+    isa: [IsaLine { line: 0, level: Some(false), active_low: Some(false) }; 16],
     target: 0,
 });
 
@@ -109,6 +117,9 @@ impl Controller {
 
 /// The controller of a line, and the number of its (first) register there.
 fn find(line: u32) -> Option<(&'static Controller, u32)> {
+    if line >= WIRED {
+        return None;
+    }
     let wiring = WIRING.get();
     let wired = wiring.isa.get(line as usize).map_or(line, |isa| isa.line);
     let controllers = wiring.controllers.iter().filter(|controller| controller.registers != 0);
@@ -123,7 +134,14 @@ fn find(line: u32) -> Option<(&'static Controller, u32)> {
 
 /// Whether a driver can own this line.
 pub fn exists(line: u32) -> bool {
-    line < MAX_LINES && find(line).is_some()
+    find(line).is_some() || message(line).is_some()
+}
+
+/// The address and the value that a device writes to raise a line that is a message.
+pub fn message(line: u32) -> Option<(u64, u64)> {
+    const TO_CORES: u64 = 0xfee0_0000;
+    let target = u64::from(WIRING.get().target) << 12;
+    (WIRED..LINES).contains(&line).then_some((TO_CORES | target, u64::from(u32::from(FIRST_VECTOR) + line)))
 }
 
 /// Sets a line up, masked.

@@ -3,7 +3,7 @@
 use anos_abi::Error;
 use anos_machine::{CoreId, Entry, Machine, Mapping, Registers, Reset};
 
-use crate::percore::CoreData;
+use crate::percore::{self, CoreData};
 use crate::{apic, console, cpu, ioapic, paging, patience, power, smp, tables, time};
 
 /// The machine, as seen from one core.
@@ -48,17 +48,25 @@ impl Machine for Processor<'_> {
     }
 
     fn tags(&self) -> u64 {
-        0
+        /// Address spaces that a core soon comes back to are few, and the TLB has room for few.
+        const TAGS: u64 = 15;
+        if percore::enabled(percore::PCID) { TAGS } else { 0 }
     }
 
-    fn load_root(&mut self, root: u64, _tag: u64, _flush: bool) {
-        let root = if root == 0 { tables::kernel_root() } else { root };
+    fn load_root(&mut self, root: u64, tag: u64, flush: bool) {
+        /// What the core knows of this tag stays (SDM 3A, 4.10.4.1).
+        const KEEP: u64 = 1 << 63;
+        let root = if root == 0 { tables::kernel_root() } else { root } | tag;
         self.0.root.set(root);
-        self.flush();
+        // Nothing is kept of tag 0, which any address space may have if there are no others.
+        let keep = if flush || tag == 0 { 0 } else { KEEP };
+        // SAFETY: a root table whose upper half is the kernel's (`fill_root`), or the kernel's own; the tag is 0 unless
+        // there are tags, and then fits into the low twelve bits.
+        unsafe { cpu::load_root(root | keep) };
     }
 
     fn flush(&mut self) {
-        // SAFETY: a root table whose upper half is the kernel's (`fill_root`), or the kernel's own.
+        // SAFETY: as in `load_root`.
         unsafe { cpu::load_root(self.0.root.get()) };
     }
 
@@ -107,8 +115,8 @@ impl Machine for Processor<'_> {
         ioapic::configure(line, level, active_low);
     }
 
-    fn interrupt_message(&self, _line: u32) -> Result<(u64, u64), Error> {
-        Err(Error::Unsupported)
+    fn interrupt_message(&self, line: u32) -> Result<(u64, u64), Error> {
+        ioapic::message(line).ok_or(Error::Unsupported)
     }
 
     fn interrupt_unmask(&mut self, line: u32) {

@@ -12,6 +12,7 @@
 use core::arch::asm;
 use core::cell::{Cell, UnsafeCell};
 use core::mem::offset_of;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use anos_abi::PAGE_SIZE;
 use anos_core::boot::Run;
@@ -67,7 +68,7 @@ pub struct CoreData {
     user_stack: Cell<u64>,
     /// This structure's address.
     this: Cell<u64>,
-    /// Physical address of the root table that is loaded.
+    /// Physical address of the root table that is loaded, and its tag: what CR3 holds.
     pub root: Cell<u64>,
     /// The user's `fs` base that is loaded.
     pub thread_pointer: Cell<u64>,
@@ -210,25 +211,54 @@ pub fn load(data: &CoreData, syscall_entry: u64) {
     unsafe { cpu::write_msr(Msr::KERNEL_GS_BASE, data.this.get()) };
 }
 
-/// Switches on what protects the kernel, as far as this processor has it.
+/// In CR4: address spaces have tags in the TLB (process-context identifiers: SDM 3A, 4.10.1).
+pub const PCID: u64 = 1 << 17;
+/// In CR4: threads have XSAVE, and with it AVX.
+pub const OSXSAVE: u64 = 1 << 18;
+
+/// CR4, the same on every core.
+static FEATURES: AtomicU64 = AtomicU64::new(0);
+
+/// Whether something is switched on in CR4.
+pub fn enabled(feature: u64) -> bool {
+    FEATURES.load(Ordering::Relaxed) & feature != 0
+}
+
+/// Switches on what protects the kernel, and what threads can use, as far as this processor has it.
+///
+/// Not FSGSBASE: with it, a program could set the bases of `fs` and `gs` itself, and the kernel would have to read both at
+/// every entry and keep both for every thread. Without, the thread pointer that the record holds is the one there is, and
+/// nobody can leave anything in `gs`.
 pub fn protect() {
     const PAE: u64 = 1 << 5;
     const MACHINE_CHECK: u64 = 1 << 6;
     const GLOBAL_PAGES: u64 = 1 << 7;
     const FXSAVE: u64 = 1 << 9;
     const SIMD_EXCEPTIONS: u64 = 1 << 10;
-    let features = cpu::cpuid(7, 0);
-    // CPUID leaf 7: where a feature is told, and its bit in CR4.
-    let optional = [(features.ecx, 2, 11), (features.ebx, 7, 20), (features.ebx, 20, 21)]; // UMIP, SMEP, SMAP
+    const UMIP: u64 = 1 << 11;
+    const SMEP: u64 = 1 << 20;
+    const SMAP: u64 = 1 << 21;
+    let basic = cpu::cpuid(1, 0);
+    let extended = cpu::cpuid(7, 0);
     let mut cr4 = PAE | MACHINE_CHECK | GLOBAL_PAGES | FXSAVE | SIMD_EXCEPTIONS;
-    for (register, told, bit) in optional {
-        if register >> told & 1 != 0 {
-            cr4 |= 1 << bit;
+    // Where CPUID tells of it.
+    let optional = [
+        (basic.ecx, 17, PCID),
+        (basic.ecx, 26, OSXSAVE),
+        (extended.ecx, 2, UMIP),
+        (extended.ebx, 7, SMEP),
+        (extended.ebx, 20, SMAP),
+    ];
+    for (register, bit, feature) in optional {
+        if register >> bit & 1 != 0 {
+            cr4 |= feature;
         }
     }
-    // SAFETY: PAE stays on; the first five come with every 64-bit processor, the others were asked for.
+    // SAFETY: PAE stays on; the first five come with every 64-bit processor, the others were asked for. PCID may go on
+    // while the tag is 0 (SDM 3A, 4.10.1), and it is: a page's address is in CR3.
     unsafe { cpu::set_cr4(cr4) };
-    crate::fpu::turn_off();
+    FEATURES.store(cr4, Ordering::Relaxed);
+    crate::fpu::start();
 }
 
 const _: () = assert!(paging::index(CORES, 4) == 511 && BLOCK * anos_abi::MAX_CORES as u64 <= 1 << 26);

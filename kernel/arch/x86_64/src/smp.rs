@@ -1,5 +1,6 @@
 //! Starting the other cores: one after the other, by INIT and start-up interrupts (SDM 3A, 8.4).
 
+use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anos_machine::CoreId;
@@ -35,9 +36,13 @@ pub fn running() -> u64 {
 pub fn copy_trampoline() {
     let start = &raw const entry::trampoline_start;
     let bytes = &raw const entry::trampoline_end as usize - start as usize;
+    let to = WINDOW + entry::TRAMPOLINE;
+    // By hand: the library's function would be in the image for this alone.
     // SAFETY: the trampoline's page is low memory, mapped at the window and used for nothing else; the code is the
     // image's.
-    unsafe { core::ptr::copy_nonoverlapping(start, (WINDOW + entry::TRAMPOLINE) as *mut u8, bytes) };
+    unsafe {
+        asm!("rep movsb", inout("rcx") bytes => _, inout("rsi") start => _, inout("rdi") to => _, options(nostack))
+    };
 }
 
 /// Starts the other cores, whose blocks are laid out and prepared. Their local APICs' ids: `others`, in order. Answers

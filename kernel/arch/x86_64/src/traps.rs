@@ -23,10 +23,14 @@ use crate::{apic, cpu, fpu, ioapic, report, time};
 /// Everything that the cores share.
 pub static KERNEL: Kernel = Kernel::new();
 
-/// Vectors in use: exceptions, lines, timer, kicks, alarm.
-const VECTORS: usize = 0x80;
-/// Bytes of a vector's stub.
-const STUB: u64 = 16;
+/// Vectors: exceptions, then interrupts.
+const VECTORS: usize = 256;
+const EXCEPTIONS: u64 = 32;
+/// Bytes of an exception's stub.
+const EXCEPTION_STUB: u64 = 16;
+/// Bytes of an interrupt's stub. So many of them share a jump, which takes as much as two.
+const INTERRUPT_STUB: u64 = 4;
+const GROUP: u64 = 16;
 
 /// Flags that a thread may have; interrupts are always on.
 const USER_FLAGS: u64 = 0x0025_0dd5;
@@ -57,6 +61,7 @@ pub struct Frame {
     pub rcx: u64,
     pub rbx: u64,
     pub rax: u64,
+    /// An interrupt's is extended by its sign.
     pub vector: u64,
     pub error: u64,
     pub rip: u64,
@@ -72,15 +77,15 @@ unsafe extern "C" {
 }
 
 global_asm!(
-    // One stub per vector: pushes an error code where the processor doesn't, and the vector.
+    // One stub per exception: pushes an error code where the processor doesn't, and the vector.
     ".balign 16",
     ".global trap_stubs",
     "trap_stubs:",
     ".set vector, 0",
-    ".rept {vectors}",
-    ".balign 16",
+    ".rept {exceptions}",
+    ".balign {exception_stub}",
     // These push an error code themselves: 8, 10 to 14, 17, 21, 29, 30.
-    ".if (0x60227d00 >> vector) & 1 == 0 || vector > 31",
+    ".if (0x60227d00 >> vector) & 1 == 0",
     "push 0",
     ".endif",
     "push vector",
@@ -92,6 +97,22 @@ global_asm!(
     ".endif",
     ".set vector, vector + 1",
     ".endr",
+    ".balign {exception_stub}",
+    // One per interrupt: pushes the vector, as a byte whose sign is extended.
+    ".rept ({vectors} - {exceptions}) / {group}",
+    ".rept {group}",
+    "push (vector ^ 0x80) - 0x80",
+    "jmp 2f",
+    ".set vector, vector + 1",
+    ".endr",
+    "2: jmp interrupt",
+    ".balign {interrupt_stub} * 2",
+    ".endr",
+    // Fails if the stubs aren't as small as they should be.
+    ".org trap_stubs + {stubs}",
+    // There is no error code; what stands in its place is of no use to anybody.
+    "interrupt:",
+    "push [rsp]",
     "trap:",
     "test byte ptr [rsp + 24], 3",
     "jz trap_in_kernel",
@@ -129,10 +150,6 @@ global_asm!(
     "call {user_trap}",
     // rax: the record to continue with.
     "leave_kernel:",
-    "cmp qword ptr [rax + {other}], 0",
-    "jne 2f",
-    // It starts, or made a system call: nothing but the roles' registers matters, and `sysret` does. The program
-    // counter is below USER_END, so it can't fault.
     "mov r8, [rax + {words}]",
     "mov r9, [rax + {words} + 8]",
     "mov r12, [rax + {words} + 16]",
@@ -146,6 +163,10 @@ global_asm!(
     "mov rdx, [rax + {reply}]",
     "mov r10, [rax + {deadline}]",
     "mov rcx, [rax + {pc}]",
+    "cmp qword ptr [rax + {other}], 0",
+    "jne 2f",
+    // It starts, or made a system call: nothing but the roles' registers matters, and `sysret` does. The program
+    // counter is below USER_END, so it can't fault.
     "mov r11d, {flags}",
     "mov rsp, [rax + {sp}]",
     "mov rax, [rax + {operation}]",
@@ -155,19 +176,7 @@ global_asm!(
     "push [rax + {sp}]",
     "push [rax + {other}]",
     "push {user_code}",
-    "push [rax + {pc}]",
-    "mov r8, [rax + {words}]",
-    "mov r9, [rax + {words} + 8]",
-    "mov r12, [rax + {words} + 16]",
-    "mov r13, [rax + {words} + 24]",
-    "mov r14, [rax + {words} + 32]",
-    "mov r15, [rax + {words} + 40]",
-    "mov rbx, [rax + {words} + 48]",
-    "mov rbp, [rax + {words} + 56]",
-    "mov rdi, [rax + {label}]",
-    "mov rsi, [rax + {slots}]",
-    "mov rdx, [rax + {reply}]",
-    "mov r10, [rax + {deadline}]",
+    "push rcx",
     "mov rcx, [rax + {other} + 8]",
     "mov r11, [rax + {other} + 16]",
     "mov rax, [rax + {operation}]",
@@ -247,6 +256,11 @@ global_asm!(
     "call {first_event}",
     "jmp leave_kernel",
     vectors = const VECTORS,
+    exceptions = const EXCEPTIONS,
+    exception_stub = const EXCEPTION_STUB,
+    interrupt_stub = const INTERRUPT_STUB,
+    group = const GROUP,
+    stubs = const stub(VECTORS as u64),
     thread = const percore::THREAD,
     user_stack = const percore::USER_STACK,
     this = const percore::THIS,
@@ -274,12 +288,20 @@ const _: () = assert!(offset_of!(Thread, registers) == 0);
 /// any other runs.
 static VECTOR_TABLE: [[AtomicU64; 2]; VECTORS] = [const { [const { AtomicU64::new(0) }; 2] }; VECTORS];
 
+/// Where a vector's stub begins, behind `trap_stubs`.
+const fn stub(vector: u64) -> u64 {
+    match vector.checked_sub(EXCEPTIONS) {
+        None => vector * EXCEPTION_STUB,
+        Some(number) => EXCEPTIONS * EXCEPTION_STUB + (number + number / GROUP * 2) * INTERRUPT_STUB,
+    }
+}
+
 /// Fills the table; the boot core, once.
 pub fn prepare() {
     const PRESENT_INTERRUPT_GATE: u64 = 0x8e << 40;
     const FROM_USER_MODE: u64 = 3 << 45;
     for (vector, words) in VECTOR_TABLE.iter().enumerate() {
-        let stub = &raw const trap_stubs as u64 + vector as u64 * STUB;
+        let stub = &raw const trap_stubs as u64 + stub(vector as u64);
         let stack = match vector {
             8 => IST_DOUBLE_FAULT,
             2 | 18 => IST_NMI,
@@ -336,18 +358,18 @@ extern "C" fn first_event(core: &CoreData) -> *mut Registers {
 
 /// A system call: the registers are in the thread's record.
 extern "C" fn system_call(core: &CoreData) -> *mut Registers {
+    fpu::system_call(core);
     run(core, Event::SystemCall)
 }
 
 /// Any other trap from user mode.
-extern "C" fn user_trap(vector: u64, error: u64, core: &CoreData) -> *mut Registers {
-    const FPU_OFF: u64 = 7;
-    if vector == FPU_OFF && !core.fpu.get() {
-        fpu::load(core);
+extern "C" fn user_trap(vector: u8, error: u64, core: &CoreData) -> *mut Registers {
+    const FPU_OFF: u8 = 7;
+    if vector == FPU_OFF && fpu::load(core) {
         return core.thread.get().cast();
     }
     fpu::save(core);
-    let event = if vector < 32 { Some(fault(vector, error, core)) } else { interrupt(vector, core) };
+    let event = if u64::from(vector) < EXCEPTIONS { Some(fault(vector, error, core)) } else { interrupt(vector, core) };
     match event {
         Some(event) => run(core, event),
         None => core.thread.get().cast(),
@@ -355,17 +377,17 @@ extern "C" fn user_trap(vector: u64, error: u64, core: &CoreData) -> *mut Regist
 }
 
 /// What the kernel's core is told of an exception.
-fn fault(vector: u64, error: u64, core: &CoreData) -> Event {
-    const PAGE_FAULT: u64 = 14;
-    const BREAKPOINT: u64 = 3;
+fn fault(vector: u8, error: u64, core: &CoreData) -> Event {
+    const PAGE_FAULT: u8 = 14;
+    const BREAKPOINT: u8 = 3;
     const WRITE: u64 = 1 << 1;
     const FETCH: u64 = 1 << 4;
     let kind = match vector {
         PAGE_FAULT if error & FETCH != 0 => FaultKind::Execute,
         PAGE_FAULT if error & WRITE != 0 => FaultKind::Write,
         PAGE_FAULT => FaultKind::Read,
-        // A general protection fault is a privileged instruction, most of the time.
-        6 | 13 => FaultKind::IllegalInstruction,
+        // What a thread must not do: floating point (7), or a privileged instruction (13, most of the time).
+        6 | 7 | 13 => FaultKind::IllegalInstruction,
         0 | 4 | 16 | 19 => FaultKind::Arithmetic,
         1 | BREAKPOINT => FaultKind::Breakpoint,
         17 => FaultKind::Alignment,
@@ -378,31 +400,26 @@ fn fault(vector: u64, error: u64, core: &CoreData) -> Event {
         *pc = pc.wrapping_sub(1);
     }
     let address = if vector == PAGE_FAULT { cpu::cr2() } else { 0 };
-    Event::Fault(Fault { kind, address, cause: vector | error << 8 })
+    Event::Fault(Fault { kind, address, cause: u64::from(vector) | error << 8 })
 }
 
 /// Takes an interrupt. `None`: nobody needs to hear of it.
-fn interrupt(vector: u64, core: &CoreData) -> Option<Event> {
-    const TIMER: u64 = apic::TIMER as u64;
-    const KICK: u64 = apic::KICK as u64;
-    const ALARM: u64 = apic::ALARM as u64;
-    const LINES: u64 = ioapic::FIRST_VECTOR as u64;
-    const LAST_LINE: u64 = LINES + ioapic::MAX_LINES as u64 - 1;
+fn interrupt(vector: u8, core: &CoreData) -> Option<Event> {
     let event = match vector {
-        TIMER => {
+        apic::TIMER => {
             time::timer_done(core);
             Some(Event::Timer)
         }
-        KICK => Some(Event::Kick),
-        ALARM => None,
-        LINES..=LAST_LINE => {
-            let line = cpu::low(vector - LINES);
+        apic::KICK => Some(Event::Kick),
+        ioapic::FIRST_VECTOR..=ioapic::LAST_VECTOR => {
+            let line = u32::from(vector - ioapic::FIRST_VECTOR);
             ioapic::arrived(line);
             Some(Event::Interrupt(line))
         }
-        // Spurious, or left over from the old interrupt controller: neither wants an answer.
-        _ => return None,
+        // The alarm; or spurious, left over from the old interrupt controller, or a message that nobody was told to send.
+        _ => None,
     };
+    // Some of these want no answer. But it does no harm: interrupts don't nest, so there is no other that it could end.
     apic::end_of_interrupt();
     event
 }
@@ -413,8 +430,9 @@ extern "C" fn kernel_trap(frame: &mut Frame) {
     // SAFETY: null, or the data of the core that runs here, which was written before its stack was used.
     let core = unsafe { percore::data_at(stack).as_ref() };
     match core {
-        Some(core) if frame.vector >= 32 && core.waits.get() => {
-            core.woken_by.set(interrupt(frame.vector, core));
+        Some(core) if frame.vector >= EXCEPTIONS && core.waits.get() => {
+            let [vector, ..] = frame.vector.to_le_bytes();
+            core.woken_by.set(interrupt(vector, core));
             // One interrupt at a time: the core looks at this one first.
             frame.rflags &= !INTERRUPT_FLAG;
         }
@@ -426,9 +444,6 @@ extern "C" fn kernel_trap(frame: &mut Frame) {
 fn run(core: &CoreData, mut event: Event) -> *mut Registers {
     loop {
         core.rounds.set(0);
-        if event == Event::SystemCall {
-            fpu::forget(core);
-        }
         match anos_core::enter(&KERNEL, &mut Processor(core), event) {
             Next::Run(thread) => return resume(core, (WINDOW + thread.address()) as *mut Thread),
             Next::Idle => event = idle(core),
@@ -462,6 +477,10 @@ fn resume(core: &CoreData, thread: *mut Thread) -> *mut Registers {
         core.thread.set(thread);
         clear_selectors();
         core.thread_pointer.set(u64::MAX);
+    }
+    // SAFETY: as above; nobody changes this while the thread runs.
+    if unsafe { (*thread).no_fpu } != 0 {
+        fpu::release(core);
     }
     // SAFETY: as above; another part of the record.
     let registers = unsafe { &mut (*thread).registers };

@@ -464,6 +464,27 @@ pub fn hold_floats(pattern: u64, rounds: u64) -> u64 {
     changed
 }
 
+/// How many floating-point registers hold what [`hold_floats`] leaves there.
+pub fn matching_floats(pattern: u64) -> u64 {
+    let matching;
+    // SAFETY: only registers that are named change.
+    unsafe {
+        asm!(
+            "li {matching}, 0",
+            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
+            "fmv.x.d {held}, f\\n",
+            "sub {held}, {held}, {value}",
+            "seqz {held}, {held}",
+            "add {matching}, {matching}, {held}",
+            "addi {value}, {value}, 1",
+            ".endr",
+            value = inout(reg) pattern => _, held = out(reg) _, matching = out(reg) matching,
+            options(nomem, nostack),
+        );
+    }
+    matching
+}
+
 /// All floating-point registers, OR-ed together.
 pub fn any_float() -> u64 {
     let all;

@@ -1,5 +1,6 @@
 //! x86-64.
 
+use core::arch::x86_64::__cpuid;
 use core::arch::{asm, global_asm, naked_asm};
 
 use anos::abi::{Operation, SystemCall};
@@ -327,10 +328,68 @@ pub const FLOAT_CONTROL: u32 = 0x1f80;
 /// Another valid content: rounding towards zero.
 pub const FLOAT_CONTROL_OTHER: u32 = 0x7f80;
 
+/// Whether the registers have 256 bits. Then the kernel has to have switched them on.
+fn has_avx() -> bool {
+    __cpuid(1).ecx >> 28 & 1 != 0
+}
+
+/// Adds to rcx how many words of all registers (with 128 bits; with 256) differ from `pattern` (in rdi), `pattern + 1` and
+/// so on. Uses up rax, rdx, and the first register.
+macro_rules! count_differing {
+    (128) => {
+        concat!(
+            "mov rax, rdi\n",
+            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\n",
+            count_differing!("movq rdx, xmm\\n\n"),
+            count_differing!("punpckhqdq xmm\\n, xmm\\n\n movq rdx, xmm\\n\n"),
+            "inc rax\n",
+            ".endr"
+        )
+    };
+    (256) => {
+        concat!(
+            "mov rax, rdi\n",
+            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\n",
+            count_differing!("vmovq rdx, xmm\\n\n"),
+            count_differing!("vpextrq rdx, xmm\\n, 1\n"),
+            "vextractf128 xmm0, ymm\\n, 1\n",
+            count_differing!("vmovq rdx, xmm0\n"),
+            count_differing!("vpextrq rdx, xmm0, 1\n"),
+            "inc rax\n",
+            ".endr"
+        )
+    };
+    ($read:expr) => {
+        concat!($read, "cmp rdx, rax\n setne dl\n movzx edx, dl\n add rcx, rdx\n")
+    };
+}
+
 /// Fills all floating-point registers with `pattern`, `pattern + 1` and so on, computes for a while with the others,
-/// and says how many have changed.
+/// and says how many words of them have changed.
 pub fn hold_floats(pattern: u64, rounds: u64) -> u64 {
     let changed;
+    if has_avx() {
+        // SAFETY: only registers that are named change, and the upper halves that nobody else uses.
+        unsafe {
+            asm!(
+                "mov rax, rdi",
+                ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
+                "vmovq xmm\\n, rax",
+                "vpunpcklqdq xmm\\n, xmm\\n, xmm\\n",
+                "vinsertf128 ymm\\n, ymm\\n, xmm\\n, 1",
+                "inc rax",
+                ".endr",
+                "2: dec rsi",
+                "jnz 2b",
+                count_differing!(256),
+                in("rdi") pattern, inout("rsi") rounds => _,
+                out("rax") _, out("rdx") _, inout("rcx") 0_u64 => changed,
+                clobber_abi("C"),
+                options(nomem, nostack),
+            );
+        }
+        return changed;
+    }
     // SAFETY: only registers that are named change.
     unsafe {
         asm!(
@@ -342,24 +401,9 @@ pub fn hold_floats(pattern: u64, rounds: u64) -> u64 {
             ".endr",
             "2: dec rsi",
             "jnz 2b",
-            "mov rax, rdi",
-            "xor ecx, ecx",
-            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
-            "movq rdx, xmm\\n",
-            "cmp rdx, rax",
-            "setne dl",
-            "movzx edx, dl",
-            "add rcx, rdx",
-            "punpckhqdq xmm\\n, xmm\\n",
-            "movq rdx, xmm\\n",
-            "cmp rdx, rax",
-            "setne dl",
-            "movzx edx, dl",
-            "add rcx, rdx",
-            "inc rax",
-            ".endr",
+            count_differing!(128),
             inout("rdi") pattern => _, inout("rsi") rounds => _,
-            out("rax") _, out("rdx") _, out("rcx") changed,
+            out("rax") _, out("rdx") _, inout("rcx") 0_u64 => changed,
             clobber_abi("C"),
             options(nomem, nostack),
         );
@@ -367,9 +411,38 @@ pub fn hold_floats(pattern: u64, rounds: u64) -> u64 {
     changed
 }
 
+/// How many words of the floating-point registers hold what [`hold_floats`] leaves there.
+pub fn matching_floats(pattern: u64) -> u64 {
+    let differing: u64;
+    if has_avx() {
+        // SAFETY: as in `hold_floats`.
+        unsafe {
+            asm!(
+                count_differing!(256),
+                in("rdi") pattern,
+                out("rax") _, out("rdx") _, inout("rcx") 0_u64 => differing,
+                clobber_abi("C"),
+                options(nomem, nostack),
+            );
+        }
+        return 16 * 4 - differing;
+    }
+    // SAFETY: only registers that are named change.
+    unsafe {
+        asm!(
+            count_differing!(128),
+            in("rdi") pattern,
+            out("rax") _, out("rdx") _, inout("rcx") 0_u64 => differing,
+            clobber_abi("C"),
+            options(nomem, nostack),
+        );
+    }
+    16 * 2 - differing
+}
+
 /// All floating-point registers, OR-ed together.
 pub fn any_float() -> u64 {
-    let all;
+    let mut all: u64;
     // SAFETY: only registers that are named change.
     unsafe {
         asm!(
@@ -385,6 +458,24 @@ pub fn any_float() -> u64 {
             clobber_abi("C"),
             options(nomem, nostack),
         );
+    }
+    if has_avx() {
+        // What has been used up above are the lower halves, so these are the upper ones.
+        // SAFETY: as above.
+        unsafe {
+            asm!(
+                ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
+                "vextractf128 xmm\\n, ymm\\n, 1",
+                "vmovq rdx, xmm\\n",
+                "or rax, rdx",
+                "vpextrq rdx, xmm\\n, 1",
+                "or rax, rdx",
+                ".endr",
+                inout("rax") all, out("rdx") _,
+                clobber_abi("C"),
+                options(nomem, nostack),
+            );
+        }
     }
     all
 }

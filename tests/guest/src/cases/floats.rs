@@ -22,8 +22,10 @@ cases![
     registers_survive_on_all_cores_at_once on 2,
     a_new_thread_finds_no_one_s_registers,
     a_thread_started_again_finds_nothing_of_its_old_self,
+    a_thread_that_was_stopped_and_started_again_finds_nothing_of_its_old_self,
     the_control_register_is_the_thread_s_own,
     a_system_call_brings_no_older_registers_back,
+    a_system_call_brings_no_one_else_s_registers,
 ];
 
 /// Rounds of computing that take long enough for several turns.
@@ -155,6 +157,27 @@ fn a_thread_started_again_finds_nothing_of_its_old_self(case: &mut Case) -> Outc
     Ok(())
 }
 
+fn a_thread_that_was_stopped_and_started_again_finds_nothing_of_its_old_self(case: &mut Case) -> Outcome {
+    /// Looks at the registers before anything else, then fills and holds them for ever.
+    fn look_then_hold(_: u64) {
+        shared(0).fetch_or(arch::any_float(), Ordering::SeqCst);
+        count(1);
+        loop {
+            arch::hold_floats(0x5555_5555_5555_5555, ROUNDS);
+        }
+    }
+    let helper = case.prepare(0, LOW, look_then_hold, 0)?;
+    for round in 1..=3 {
+        case.start(helper)?;
+        // Each time this wakes up, it interrupts the helper.
+        case.eventually(|| shared_value(1) == round)?;
+        case.sleep(1)?;
+        helper.thread.suspend()?;
+    }
+    equal!(shared_value(0), 0);
+    Ok(())
+}
+
 fn the_control_register_is_the_thread_s_own(case: &mut Case) -> Outcome {
     /// Sets the rounding mode, computes for some turns, and looks whether it is still set.
     fn keep(control: u64) {
@@ -201,5 +224,36 @@ fn a_system_call_brings_no_older_registers_back(case: &mut Case) -> Outcome {
     let calm = case.helper(0, LOW, look_back, number(another))?;
     case.join_all([calm, urgent])?;
     equal!((shared_value(0), shared_value(1)), (0, 1));
+    Ok(())
+}
+
+fn a_system_call_brings_no_one_else_s_registers(case: &mut Case) -> Outcome {
+    const THEIRS: u64 = 0x5a5a_5a5a_0000_0000;
+    const OURS: u64 = 0x0303_0303_0000_0000;
+    /// Fills the registers and makes a system call, whenever the case makes one.
+    fn fill(never: u64) {
+        while shared_value(2) == 0 {
+            shared(0).fetch_add(arch::hold_floats(THEIRS, 1), Ordering::SeqCst);
+            count(3);
+            let _ = at::<Notification>(never).wait(in_ms(1));
+        }
+    }
+    let never: Notification = case.make()?;
+    let helper = case.helper(0, HIGH, fill, number(never))?;
+    for _ in 0..20 {
+        let fills = shared_value(3);
+        equal!(arch::hold_floats(OURS, 1), 0);
+        while shared_value(3) == fills {
+            case.sleep(1)?;
+            equal!(arch::matching_floats(THEIRS), 0);
+        }
+        // Nor are there any later, whoever was interrupted meanwhile.
+        equal!(arch::hold_floats(OURS, ROUNDS), 0);
+        equal!(arch::matching_floats(THEIRS), 0);
+    }
+    check!(arch::matching_floats(OURS) > 0, "this test looks at the wrong registers");
+    shared(2).store(1, Ordering::SeqCst);
+    case.join(helper)?;
+    equal!(shared_value(0), 0);
     Ok(())
 }

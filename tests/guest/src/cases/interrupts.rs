@@ -31,6 +31,7 @@ cases![
     an_unbound_line_is_silent,
     many_interrupts_come_one_after_the_other,
     interrupts_are_counted,
+    a_device_s_message_becomes_a_signal,
 ];
 
 const CONTROL: InterruptControl = InterruptControl::at(Slot::new(anos::abi::boot::slot::INTERRUPT_CONTROL));
@@ -38,6 +39,8 @@ const PORTS: IoPortControl = IoPortControl::at(Slot::new(anos::abi::boot::slot::
 
 /// The serial port's line, and whether it is level-triggered.
 const LINE: (u64, bool) = if cfg!(target_arch = "x86_64") { (4, false) } else { (10, true) };
+/// A line that is a message, on x86-64: the last.
+const MESSAGE: u64 = 175;
 /// Where its registers are: the first port, or the physical address.
 const PORT: u16 = 0x3f8;
 const REGISTERS: u64 = 0x1000_0000;
@@ -97,20 +100,25 @@ impl Uart {
 
 /// The serial port's registers.
 fn uart(case: &mut Case) -> Outcome<Uart> {
-    let slot = case.slot();
     if cfg!(target_arch = "x86_64") {
-        return Ok(Uart::Ports(PORTS.get(PORT, PORT + 7, slot)?));
+        return Ok(Uart::Ports(PORTS.get(PORT, PORT + 7, case.slot())?));
     }
+    Ok(Uart::Memory(device_page(case, REGISTERS)?))
+}
+
+/// Maps a page of a device's registers; says where.
+fn device_page(case: &mut Case, registers: u64) -> Outcome<u64> {
+    let slot = case.slot();
     for device in devices() {
         let info = device.info()?;
-        if (info.address..info.address + info.pages * PAGE_SIZE).contains(&REGISTERS) {
-            device.retype_at(Kind::Frame, 1, 1, (REGISTERS - info.address) / PAGE_SIZE, slot)?;
+        if (info.address..info.address + info.pages * PAGE_SIZE).contains(&registers) {
+            device.retype_at(Kind::Frame, 1, 1, (registers - info.address) / PAGE_SIZE, slot)?;
             let address = case.free_address();
             case.map(Frame::at(slot), SPACE, address, READ_WRITE)?;
-            return Ok(Uart::Memory(address));
+            return Ok(address);
         }
     }
-    Err(Failure::new(format_args!("no device memory at {REGISTERS:#x}")))
+    Err(Failure::new(format_args!("no device memory at {registers:#x}")))
 }
 
 /// The serial port's line.
@@ -274,5 +282,96 @@ fn interrupts_are_counted(case: &mut Case) -> Outcome {
     }
     let counted = counters()?.interrupts - before;
     check!(counted >= 10, "{counted} interrupts");
+    Ok(())
+}
+
+/// A PC's high-precision event timer, whose interrupts can be messages (IA-PC HPET specification, 2.3).
+struct Hpet(u64);
+
+impl Hpet {
+    const PLACE: u64 = 0xfed0_0000;
+    const IDENTITY: u64 = 0;
+    const ENABLE: u64 = 0x10;
+    const COUNTER: u64 = 0xf0;
+    /// Of timer 0: configuration, comparator, message.
+    const CONFIGURATION: u64 = 0x100;
+    const COMPARATOR: u64 = 0x108;
+    const MESSAGE: u64 = 0x110;
+
+    fn place(&self, register: u64) -> *mut u32 {
+        core::ptr::with_exposed_provenance_mut(to_usize(self.0 + register))
+    }
+
+    fn read(&self, register: u64) -> u32 {
+        // SAFETY: the case has mapped the device's registers here.
+        unsafe { self.place(register).read_volatile() }
+    }
+
+    fn write(&self, register: u64, value: u32) {
+        // SAFETY: as in `read`; what the device then writes to is the interrupt controller.
+        unsafe { self.place(register).write_volatile(value) }
+    }
+
+    /// Sends a message soon.
+    fn raise(&self, (address, value): (u32, u32)) {
+        const INTERRUPT: u32 = 1 << 2;
+        const BY_MESSAGE: u32 = 1 << 14;
+        self.write(Self::ENABLE, 0);
+        for (register, value) in [
+            (Self::COUNTER, 0),
+            (Self::COUNTER + 4, 0),
+            (Self::CONFIGURATION, INTERRUPT | BY_MESSAGE),
+            (Self::MESSAGE, value),
+            (Self::MESSAGE + 4, address),
+            (Self::COMPARATOR, 1000),
+            (Self::COMPARATOR + 4, 0),
+            (Self::ENABLE, 1),
+        ] {
+            self.write(register, value);
+        }
+    }
+}
+
+/// Whether the machine has PCI (its first device answers): all but a microVM have a timer whose interrupts can be
+/// messages, too.
+fn has_pci(case: &mut Case) -> Result<bool, Error> {
+    const ADDRESS: u64 = 0xcf8;
+    const DATA: u64 = 0xcfc;
+    let ports = PORTS.get(0xcf8, 0xcff, case.slot())?.slot();
+    invoke(ports, Method::IoPortOut, &[ADDRESS, 4, 0x8000_0000], None, None)?;
+    let [identity, ..] = invoke(ports, Method::IoPortIn, &[DATA, 4], None, None)?;
+    Ok(identity != 0xffff_ffff)
+}
+
+fn a_device_s_message_becomes_a_signal(case: &mut Case) -> Outcome {
+    let line = CONTROL.get(MESSAGE, false, false, case.slot());
+    if !cfg!(target_arch = "x86_64") {
+        equal!(line, Err(Error::InvalidArgument));
+        return Ok(());
+    }
+    let line = line?;
+    // Vector 0x30 is line 0's; and the boot core has id 0.
+    let message = (0xfee0_0000, 0x30 + u32::try_from(MESSAGE).unwrap_or(0));
+    let hpet = Hpet(device_page(case, Hpet::PLACE)?);
+    let by_message = hpet.read(Hpet::IDENTITY) >> 16 == 0x8086 && hpet.read(Hpet::CONFIGURATION) >> 15 & 1 == 1;
+    equal!(by_message, has_pci(case)?);
+    let original: Notification = case.make()?;
+    let bit = case.mint(original, Rights::WRITE, 8)?;
+    // Nobody is bound yet.
+    hpet.raise(message);
+    case.sleep(10)?;
+    line.bind(bit)?;
+    equal!(original.wait(POLL), Err(Error::TimedOut));
+    if by_message {
+        for _ in 0..10 {
+            hpet.raise(message);
+            equal!(original.wait(in_ms(PATIENCE_MS)), Ok(8));
+            equal!(original.wait(POLL), Err(Error::TimedOut));
+            line.acknowledge()?;
+        }
+    }
+    line.unbind()?;
+    hpet.raise(message);
+    equal!(original.wait(in_ms(10)), Err(Error::TimedOut));
     Ok(())
 }
