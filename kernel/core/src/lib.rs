@@ -39,6 +39,7 @@ mod table;
 mod thread;
 mod untyped;
 
+pub use fault::hexadecimal;
 pub use state::{CoreState, Counters, Global, Timers};
 
 /// Everything the kernel knows, but for what lies in memory.
