@@ -47,7 +47,7 @@ pub fn out32(port: u16, value: u32) {
     unsafe { asm!("out dx, eax", in("dx") port, in("eax") value, options(nomem, nostack, preserves_flags)) };
 }
 
-/// What CPUID says about `leaf`; zeros if the processor has no such leaf.
+/// What CPUID says about `leaf`; zeros if the processor has no such leaf. Not inlined: it is only for booting, and long.
 #[inline(never)]
 pub fn cpuid(leaf: u32, subleaf: u32) -> CpuidResult {
     let highest = __cpuid_count(leaf & 0xc000_0000, 0).eax;

@@ -105,15 +105,11 @@ pub fn timer_done(core: &CoreData) {
     core.timer.set(u64::MAX);
 }
 
-/// `numerator / denominator` times 2^32, or the largest number; one of the two is below 2^32. In two steps, since a
-/// division of 128 bits would be a function of its own.
-#[inline(never)]
+/// `numerator / denominator` times 2^32, if one of them is below 2^32, and so is the quotient. 0 for a denominator of 0.
 fn scale(numerator: u64, denominator: u64) -> u64 {
-    if denominator == 0 {
-        return u64::MAX;
-    }
-    let (whole, rest) = (numerator / denominator, numerator % denominator);
-    if whole >> 32 == 0 { whole << 32 | (rest << 32) / denominator } else { u64::MAX }
+    let whole = numerator.checked_div(denominator).unwrap_or(0);
+    let rest = numerator - whole * denominator;
+    whole << 32 | (rest << 32).checked_div(denominator).unwrap_or(0)
 }
 
 /// `value` times a [`scale`]d factor.
@@ -140,9 +136,7 @@ fn measure() -> Option<u64> {
     for _ in 0..TRIES {
         let (ticks, passed) = measure_once()?;
         if !pit_ran_out() {
-            // At most 55 ms have passed: no overflow at any frequency that there is.
-            let frequency = ticks.saturating_mul(PIT_FREQUENCY).checked_div(passed);
-            return frequency.filter(|&frequency| frequency != 0);
+            return ticks.checked_mul(PIT_FREQUENCY)?.checked_div(passed).filter(|&frequency| frequency != 0);
         }
     }
     None
@@ -158,10 +152,9 @@ fn measure_once() -> Option<(u64, u64)> {
     cpu::out8(PIT_COMMAND, 0b1011_0000);
     cpu::out8(PIT_CHANNEL_2, 0xff);
     cpu::out8(PIT_CHANNEL_2, 0xff);
-    let sample = || best_sample(|| u64::from(pit_count()));
-    let (first_tsc, first) = sample();
+    let (first_tsc, first) = best_sample(Counter::Pit);
     for _ in 0..PATIENCE {
-        let (tsc, count) = sample();
+        let (tsc, count) = best_sample(Counter::Pit);
         let passed = first.wrapping_sub(count) & 0xffff;
         if passed >= PIT_WINDOW {
             return Some((tsc.wrapping_sub(first_tsc), passed));
@@ -190,10 +183,9 @@ fn measure_countdown(clock: &Clock) -> u64 {
     let window = multiply(COUNTDOWN_WINDOW_NS, clock.ticks_per_ns);
     // It won't get to 0 and interrupt: no countdown is that fast.
     apic::set_countdown(u32::MAX);
-    let sample = || best_sample(|| u64::from(apic::countdown()));
-    let (first_tsc, first) = sample();
+    let (first_tsc, first) = best_sample(Counter::Countdown);
     loop {
-        let (tsc, count) = sample();
+        let (tsc, count) = best_sample(Counter::Countdown);
         let passed = tsc.wrapping_sub(first_tsc);
         if passed >= window {
             apic::set_countdown(0);
@@ -202,14 +194,24 @@ fn measure_countdown(clock: &Clock) -> u64 {
     }
 }
 
+/// What the TSC is compared with.
+#[derive(Clone, Copy)]
+enum Counter {
+    Pit,
+    Countdown,
+}
+
 /// Reads another counter together with the TSC: of a few tries, the one during which the least time passed, since a
 /// virtual machine may be interrupted between the two.
 #[inline(never)]
-fn best_sample(mut read: impl FnMut() -> u64) -> (u64, u64) {
+fn best_sample(counter: Counter) -> (u64, u64) {
     let (mut best, mut sample) = (u64::MAX, (0, 0));
     for _ in 0..4 {
         let before = cpu::tsc();
-        let value = read();
+        let value = match counter {
+            Counter::Pit => u64::from(pit_count()),
+            Counter::Countdown => u64::from(apic::countdown()),
+        };
         let gap = cpu::tsc().wrapping_sub(before);
         if gap < best {
             best = gap;
