@@ -46,11 +46,17 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     fn write_hex(&mut self, number: u64) {
-        let mut text = *b"0x0000000000000000";
-        for (place, digit) in text.iter_mut().rev().take(16).enumerate() {
-            let nibble = (number >> (4 * place)).to_le_bytes()[0] & 15;
-            *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
-        }
-        self.machine.console_write(&text);
+        self.machine.console_write(&hexadecimal(number));
     }
+}
+
+/// A number as `0x` and 16 digits.
+#[inline(never)]
+pub fn hexadecimal(number: u64) -> [u8; 18] {
+    let mut text = *b"0x0000000000000000";
+    for (place, digit) in text.iter_mut().rev().take(16).enumerate() {
+        let nibble = (number >> (4 * place)).to_le_bytes()[0] & 15;
+        *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+    }
+    text
 }

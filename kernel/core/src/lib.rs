@@ -44,6 +44,7 @@ mod thread;
 mod untyped;
 
 use call::Answer;
+pub use fault::hexadecimal;
 pub use state::{CoreState, Counters, Global, Tag, Timers};
 
 /// Everything the kernel knows, but for what lies in memory.

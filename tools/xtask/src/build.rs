@@ -168,10 +168,8 @@ pub fn run(mut command: Command, voice: Voice) -> Result<()> {
 pub fn kernel_flags(workspace: &Workspace, architecture: Architecture) -> Vec<String> {
     let mut flags = common_flags(workspace);
     flags.push("-Crelocation-model=static".into());
-    // Comparisons instead of tables: smaller, and no jump in the kernel leads to an address from memory.
+    // Comparisons are smaller than tables, whose entries are whole addresses; and then nothing jumps to where data says.
     flags.push("-Cjump-tables=no".into());
-    // What is inlined for size is a guess, of 5 instructions by default; with this one the kernel is smallest.
-    flags.push("-Cllvm-args=-inline-threshold=15".into());
     if workspace.toolchain == Toolchain::Debian {
         flags.extend(debian_linker());
     }
@@ -179,6 +177,8 @@ pub fn kernel_flags(workspace: &Workspace, architecture: Architecture) -> Vec<St
         // The target would make a position-independent kernel with lazy-binding protection; ours is fixed.
         flags.push("-Crelro-level=off".into());
     }
+    // What is worth inlining for size is a guess of the compiler's, of 5. With this one the kernel is smallest.
+    flags.push("-Cllvm-args=-inline-threshold=15".into());
     flags
 }
 

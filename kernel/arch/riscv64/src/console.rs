@@ -31,11 +31,7 @@ pub fn text(text: &str) {
 
 /// Writes a number as `0x` and 16 digits.
 pub fn hexadecimal(number: u64) {
-    text("0x");
-    for place in (0..16).rev() {
-        let digit = (number >> (4 * place)).to_le_bytes()[0] & 15;
-        write(&[if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }]);
-    }
+    write(&anos_core::hexadecimal(number));
 }
 
 /// Writes a number.

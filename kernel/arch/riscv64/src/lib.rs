@@ -9,6 +9,7 @@
 //! | `patience` | what a core does while it waits for another |
 //! | `trap_entry`, `traps` | into the kernel and out of it |
 //! | [`paging`] | page-table entries, the kernel's own tables |
+//! | `bytes` | memory copied and filled, for the compiler |
 //! | `plic`, `time`, `fpu`, `console`, `sbi`, `csr` | the hardware and the firmware, by the piece |
 //! | `machine` | all of it behind the core's `Machine` trait |
 //! | `report` | panics and kernel faults |
@@ -23,6 +24,8 @@ pub mod time;
 
 #[cfg(target_os = "none")]
 mod boot;
+#[cfg(target_os = "none")]
+mod bytes;
 #[cfg(target_os = "none")]
 mod console;
 #[cfg(target_os = "none")]

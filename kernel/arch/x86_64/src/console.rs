@@ -28,11 +28,7 @@ pub fn text(text: &str) {
 
 /// Writes a number as 0x and 16 hexadecimal digits.
 pub fn hex(value: u64) {
-    text("0x");
-    for shift in (0..16).rev() {
-        let [digit, ..] = (value >> (shift * 4) & 0xf).to_le_bytes();
-        put(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
-    }
+    write(&anos_core::hexadecimal(value));
 }
 
 /// Writes a decimal number.
