@@ -9,7 +9,7 @@
 //! | `patience` | what a core does while it waits for another |
 //! | `trap_entry`, `traps` | into the kernel and out of it |
 //! | [`paging`] | page-table entries, the kernel's own tables |
-//! | `plic`, `time`, `fpu`, `console`, `sbi`, `csr` | the hardware and the firmware, by the piece |
+//! | `interrupts`: `plic` or `aplic`; `time`, `fpu`, `console`, `sbi`, `csr` | the hardware and the firmware, by the piece |
 //! | `machine` | all of it behind the core's `Machine` trait |
 //! | `report` | panics and kernel faults |
 //!
@@ -21,6 +21,8 @@ pub mod devicetree;
 pub mod paging;
 pub mod time;
 
+#[cfg(target_os = "none")]
+mod aplic;
 #[cfg(target_os = "none")]
 mod boot;
 #[cfg(target_os = "none")]
@@ -35,6 +37,8 @@ mod fpu;
 mod hart;
 #[cfg(target_os = "none")]
 mod harts;
+#[cfg(target_os = "none")]
+mod interrupts;
 #[cfg(target_os = "none")]
 mod machine;
 #[cfg(target_os = "none")]
