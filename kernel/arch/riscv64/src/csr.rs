@@ -7,12 +7,16 @@ use core::arch::asm;
 pub const STATUS_SPIE: u64 = 1 << 5;
 /// `sstatus.UXL`: user mode has 64 bits.
 pub const STATUS_UXL: u64 = 2 << 32;
-/// `sstatus`: the field that says whether the floating-point unit is on.
+/// `sstatus`: the field that says whether the floating-point unit is on; all of it: on, registers changed.
 pub const STATUS_FS: u64 = 3 << 13;
 /// `sstatus.FS`: on, registers as in memory.
 pub const STATUS_FS_CLEAN: u64 = 2 << 13;
-/// `sstatus.FS`: on, registers changed.
-pub const STATUS_FS_DIRTY: u64 = 3 << 13;
+/// `sstatus`: the same for the vector unit.
+pub const STATUS_VS: u64 = 3 << 9;
+/// `sstatus.VS`: on, registers as in memory.
+pub const STATUS_VS_CLEAN: u64 = 2 << 9;
+/// `sstatus.SD`: registers of one of the units have changed.
+pub const STATUS_DIRTY: u64 = 1 << 63;
 
 /// `sie` and `sip`: an inter-core interrupt.
 pub const SOFTWARE: u64 = 1 << 1;
@@ -40,8 +44,8 @@ macro_rules! registers {
         $(#[$doc])*
         #[inline]
         pub fn $name($value: u64) {
-            // SAFETY: this register says which interrupts come and when, or what user mode may read; no memory
-            // depends on it.
+            // SAFETY: this register says which interrupts come and when, what user mode may read, or which units are
+            // on that no kernel code uses; no memory depends on it.
             unsafe { asm!(concat!($instruction), in(reg) $value, options(nostack, preserves_flags)) };
         }
     };
@@ -50,6 +54,8 @@ macro_rules! registers {
 registers! {
     /// The state that a trap saved.
     status("csrr {}, sstatus") -> u64;
+    /// Bytes of a vector register (`vlenb`; the unit must be on).
+    vector_bytes("csrr {}, 0xc22") -> u64;
     /// Which interrupts wait.
     pending("csrr {}, sip") -> u64;
     /// Which interrupts may come.
@@ -60,6 +66,10 @@ registers! {
     translation("csrr {}, satp") -> u64;
     /// When the timer interrupt comes.
     time_compare("csrr {}, 0x14d") -> u64;
+    /// Turns units on that were off.
+    turn_on("csrs sstatus, {}", bits);
+    /// Turns units off.
+    turn_off("csrc sstatus, {}", bits);
     /// Lets these interrupts come, and no others.
     set_enabled("csrw sie, {}", bits);
     /// Lets these interrupts come.
@@ -70,6 +80,20 @@ registers! {
     set_time_compare("csrw 0x14d, {}", ticks);
     /// Which counters user mode may read: bit 0 `cycle`, 1 `time`, 2 `instret`.
     set_user_counters("csrw scounteren, {}", bits);
+}
+
+/// Sets a register of this hart's IMSIC (AIA, "Supervisor-level CSRs": `siselect`, `sireg`).
+pub fn set_selected(register: u64, value: u64) {
+    // SAFETY: these say which interrupts come; no memory depends on them.
+    unsafe { asm!("csrw 0x150, {}", "csrw 0x151, {}", in(reg) register, in(reg) value, options(nostack)) };
+}
+
+/// Takes the message that waits at this hart's IMSIC (`stopei`): its identity and, below bit 16, its priority; or 0.
+pub fn claim_message() -> u32 {
+    let claimed: u32;
+    // SAFETY: it waits no longer; no memory depends on it.
+    unsafe { asm!("csrrw {}, 0x15c, zero", out(reg) claimed, options(nostack)) };
+    claimed
 }
 
 /// Waits for an interrupt among those enabled in `sie`, whether or not `sstatus` would let it trap.
@@ -84,16 +108,21 @@ pub fn flush_translations() {
     unsafe { asm!("sfence.vma", options(nostack, preserves_flags)) };
 }
 
-/// Translates through another root table from now on.
+/// Forgets the translations of one address space, but for those that are the same in all of them.
+pub fn flush_translations_of(id: u64) {
+    // SAFETY: translations are looked up again when needed.
+    unsafe { asm!("sfence.vma zero, {}", in(reg) id, options(nostack, preserves_flags)) };
+}
+
+/// Translates through another root table, or with another address-space id, from now on.
 ///
 /// # Safety
 /// The new translation maps the kernel's image, this core's stack, and what live references lead to, as they are
-/// mapped now; and the root table stays a root table while it is loaded.
+/// mapped now; and the root table stays a root table while it is loaded. What the processor remembers of this id is true
+/// of it, or will be forgotten before user mode; and earlier writes that made these tables lie behind a fence.
 pub unsafe fn set_translation(satp: u64) {
-    // The first fence orders earlier writes, which may have made the tables, before any look at them through the new root;
-    // the second one makes the processor forget the old root's translations: there are no address-space ids.
     // SAFETY: the caller's promise.
-    unsafe { asm!("sfence.vma", "csrw satp, {}", "sfence.vma", in(reg) satp, options(nostack, preserves_flags)) };
+    unsafe { asm!("csrw satp, {}", in(reg) satp, options(nostack, preserves_flags)) };
 }
 
 /// Orders this hart's earlier writes before its later instruction fetches.

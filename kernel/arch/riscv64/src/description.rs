@@ -4,6 +4,7 @@ use anos_abi::MAX_CORES;
 use anos_core::boot::Run;
 use anos_core::boot::runs::{Full, RunList};
 
+use crate::controller::{CONTROLLERS, Controller, Listed, MACHINE_EXTERNAL, PLICS, choose};
 use crate::devicetree::{Devicetree, Malformed, Token, cells, strings, word};
 use crate::paging::Mode;
 
@@ -11,11 +12,6 @@ use crate::paging::Mode;
 const DEPTH: usize = 12;
 /// Bytes of command line that are kept.
 const COMMAND_LINE_BYTES: usize = 512;
-/// The interrupt number of "supervisor external" at a hart, in `interrupts-extended`.
-const SUPERVISOR_EXTERNAL: u32 = 9;
-
-/// Platform-level interrupt controllers.
-const PLICS: &[u8] = b"riscv,plic0\0sifive,plic-1.0.0\0thead,c900-plic";
 /// Devices that make timer and inter-core interrupts; the firmware's.
 const CLINTS: &[u8] = b"riscv,clint0\0sifive,clint0\0riscv,aclint-mswi\0riscv,aclint-mtimer\0riscv,aclint-sswi";
 
@@ -53,18 +49,6 @@ pub struct Processor {
     phandle: u32,
 }
 
-/// The platform-level interrupt controller.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Controller {
-    /// Its registers; 0 bytes if the machine has none.
-    pub registers: Run,
-    /// The highest interrupt line.
-    pub lines: u32,
-    /// The context that interrupts the boot hart in supervisor mode, if one does. It may be 0: a virtual machine's
-    /// controller has no contexts for machine mode.
-    pub context: Option<u32>,
-}
-
 /// The machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Description {
@@ -81,6 +65,8 @@ pub struct Description {
     pub frequency: u64,
     /// Every processor has `stimecmp`.
     pub sstc: bool,
+    /// Every processor has vectors (extension V).
+    pub vectors: bool,
     /// Every processor has double-precision floating point.
     floating_point: bool,
     /// What every processor can do, if asked for.
@@ -93,7 +79,8 @@ pub struct Description {
 
 /// The properties that matter here, in the order of [`Property`].
 const PROPERTIES: &[u8] = b"#address-cells\0#size-cells\0reg\0compatible\0device_type\0status\0riscv,isa\0\
-riscv,isa-extensions\0mmu-type\0interrupts-extended\0phandle\0riscv,ndev\0bootargs\0timebase-frequency";
+riscv,isa-extensions\0mmu-type\0interrupts-extended\0phandle\0riscv,ndev\0riscv,num-sources\0riscv,num-ids\0\
+riscv,guest-index-bits\0riscv,children\0bootargs\0timebase-frequency";
 /// How many there are.
 const PROPERTY_COUNT: usize = Property::TimebaseFrequency as usize + 1;
 
@@ -112,6 +99,10 @@ enum Property {
     Interrupts,
     Phandle,
     Lines,
+    Sources,
+    Identities,
+    GuestBits,
+    Children,
     CommandLine,
     TimebaseFrequency,
 }
@@ -168,11 +159,19 @@ impl<'a> Node<'a> {
         lists(self.value(Property::Isa), name, b'_') || lists(self.value(Property::IsaExtensions), name, b'_')
     }
 
-    /// Extension D. The old property starts with single letters, `g` standing for several; the ones for longer names
-    /// (s, x, z) end them.
-    fn has_double_precision(&self) -> bool {
+    /// An extension of one letter. The old property starts with these, `g` standing for several, D among them; the ones
+    /// for longer names (s, x, z) end them.
+    fn has_letter(&self, letter: u8) -> bool {
         let letters = self.value(Property::Isa).iter().take_while(|letter| !b"_sxz\0".contains(letter));
-        letters.skip(b"rv64".len()).any(|letter| b"dg".contains(letter)) || self.has_extension(b"d")
+        letters.skip(b"rv64".len()).any(|&one| one == letter || letter == b'd' && one == b'g')
+            || self.has_extension(&[letter])
+    }
+
+    /// Whether this is an APLIC or an IMSIC that serves machine mode alone: it hands its wires on to others, or interrupts
+    /// no other mode.
+    fn is_machine_mode_s(&self) -> bool {
+        let serves = word(self.value(Property::Interrupts), 4);
+        !self.is_any(PLICS) && (serves == Some(MACHINE_EXTERNAL) || !self.value(Property::Children).is_empty())
     }
 
     /// A run in `reg`, if there are so many. The addresses are taken for physical ones: no known machine translates them
@@ -207,9 +206,10 @@ impl Description {
         processor_count: 0,
         frequency: 0,
         sstc: false,
+        vectors: false,
         floating_point: false,
         mode: Mode::Sv39,
-        controller: Controller { registers: Run { address: 0, bytes: 0 }, lines: 0, context: None },
+        controller: Controller::NONE,
         command_line: [0; COMMAND_LINE_BYTES],
         command_line_bytes: 0,
     };
@@ -217,9 +217,9 @@ impl Description {
     /// Reads the devicetree of a machine that was booted by this hart. `self` is [`EMPTY`](Self::EMPTY) before, and worth
     /// nothing after an error: it is too large to be handed around.
     pub fn read(&mut self, tree: &Devicetree<'_>, boot_hart: u64) -> Result<(), Unusable> {
-        (self.sstc, self.floating_point, self.mode) = (true, true, Mode::Sv48);
+        (self.sstc, self.vectors, self.floating_point, self.mode) = (true, true, true, Mode::Sv48);
         let mut reserved = RunList::EMPTY;
-        let mut contexts: &[u8] = &[];
+        let mut controllers = [Listed::default(); CONTROLLERS.len()];
         let mut path = [Node::EMPTY; DEPTH];
         let mut depth = 0;
         let mut tokens = tree.tokens();
@@ -237,7 +237,7 @@ impl Description {
                 }
                 Token::End => {
                     if let Some((node, above)) = path.get(..depth).unwrap_or(&[]).split_last() {
-                        self.node(node, above, &mut reserved, &mut contexts)?;
+                        self.node(node, above, &mut reserved, &mut controllers)?;
                     }
                     depth -= 1;
                 }
@@ -255,7 +255,7 @@ impl Description {
         if !self.floating_point {
             return Err(Unusable::NoFloatingPoint);
         }
-        self.controller.context = context_of(phandle, contexts);
+        self.controller = choose(phandle, &controllers);
         Ok(())
     }
 
@@ -275,7 +275,7 @@ impl Description {
         node: &Node<'a>,
         above: &[Node<'_>],
         reserved: &mut RunList,
-        contexts: &mut &'a [u8],
+        controllers: &mut [Listed<'a>; CONTROLLERS.len()],
     ) -> Result<(), Full> {
         let Some(parent) = above.last() else { return Ok(()) };
         if above.len() == 1 {
@@ -290,12 +290,12 @@ impl Description {
             }
         }
         let is_memory = node.is(b"memory") && above.len() == 1;
-        let is_plic = node.is_any(PLICS);
+        let controller = CONTROLLERS.iter().zip(controllers).find(|(kinds, _)| node.is_any(kinds));
         let list = if is_memory {
             &mut self.ram
         } else if parent.is_named(b"reserved-memory") {
             reserved
-        } else if is_plic || node.is_any(CLINTS) {
+        } else if controller.is_some() || node.is_any(CLINTS) {
             &mut self.private
         } else {
             return Ok(());
@@ -303,12 +303,21 @@ impl Description {
         let mut place = 0;
         while let Some(run) = node.run(parent, place) {
             if is_memory { list.add(run) } else { list.cover(run) }?;
-            if is_plic && place == 0 {
-                let lines = node.number(Property::Lines, 0).min(1023);
-                self.controller = Controller { registers: run, lines, context: None };
-                *contexts = node.value(Property::Interrupts);
-            }
             place += 1;
+        }
+        if let Some((_, controller)) = controller
+            && node.is_available()
+            && !node.is_machine_mode_s()
+        {
+            *controller = Listed {
+                registers: node.run(parent, 0).unwrap_or_default(),
+                lines: [Property::Lines, Property::Sources, Property::Identities]
+                    .iter()
+                    .map(|&lines| node.number(lines, 0))
+                    .fold(0, u32::max),
+                guest_bits: node.number(Property::GuestBits, 0),
+                contexts: node.value(Property::Interrupts),
+            };
         }
         Ok(())
     }
@@ -340,19 +349,12 @@ impl Description {
         processor.hart_id = hart_id;
         self.processor_count += 1;
         self.sstc &= node.has_extension(b"sstc");
-        self.floating_point &= node.has_double_precision();
+        self.floating_point &= node.has_letter(b'd');
+        self.vectors &= node.has_letter(b'v');
         if is_sv39 {
             self.mode = Mode::Sv39;
         }
     }
-}
-
-/// The interrupt controller's context for a hart's supervisor mode: its place in the list of (hart, interrupt).
-fn context_of(phandle: u32, contexts: &[u8]) -> Option<u32> {
-    let place = (0..contexts.len() / 8).find(|&place| {
-        word(contexts, 8 * place) == Some(phandle) && word(contexts, 8 * place + 4) == Some(SUPERVISOR_EXTERNAL)
-    })?;
-    u32::try_from(place).ok()
 }
 
 #[cfg(test)]
@@ -360,6 +362,7 @@ mod tests {
     extern crate std;
 
     use super::*;
+    use crate::controller::Kind;
     use crate::devicetree::tests::Writer;
     use std::vec::Vec;
 
@@ -371,6 +374,10 @@ mod tests {
     }
 
     fn machine(second_isa: &str, second_mmu: &str) -> Vec<u8> {
+        machine_of(["rv64imafdch_zba_sstc\0", second_isa], second_mmu)
+    }
+
+    fn machine_of([first_isa, second_isa]: [&str; 2], second_mmu: &str) -> Vec<u8> {
         let mut writer = Writer::default();
         writer.begin("").words("#address-cells", &[2]).words("#size-cells", &[2]);
         writer.begin("chosen").property("bootargs", b"paging=sv39 quiet\0").end();
@@ -380,7 +387,7 @@ mod tests {
         writer.begin("mmode_resv0@80001000").words("reg", &[0, 0x8000_1000, 0, 0x7_f000]).end().end();
         writer.begin("cpus").words("#address-cells", &[1]).words("#size-cells", &[0]);
         writer.words("timebase-frequency", &[10_000_000]);
-        cpu(&mut writer, 3, "rv64imafdch_zba_sstc\0", "riscv,sv48\0", "okay\0");
+        cpu(&mut writer, 3, first_isa, "riscv,sv48\0", "okay\0");
         cpu(&mut writer, 5, "rv64imac\0", "riscv,sv48\0", "disabled\0");
         cpu(&mut writer, 7, second_isa, second_mmu, "okay\0");
         cpu(&mut writer, 9, "rv64imac\0", "riscv,none\0", "okay\0");
@@ -410,26 +417,87 @@ mod tests {
         assert_eq!(found.processors().iter().map(|cpu| cpu.hart_id).collect::<Vec<_>>(), [3, 7]);
         assert_eq!((found.frequency, found.sstc, found.mode), (10_000_000, true, Mode::Sv48));
         assert_eq!(found.command_line(), b"paging=sv39 quiet");
-        assert_eq!(found.controller.lines, 96);
-        assert_eq!(found.controller.context, Some(3));
+        let registers = Run { address: 0xc00_0000, bytes: 0x20_4000 };
+        let plic = Controller { kind: Kind::Plic, registers, wires: 96, lines: 96, context: 3, messages: 0 };
+        assert_eq!(found.controller, plic);
         assert_eq!(found.private.bytes(), 0x61_0000);
-        assert_eq!(read(&machine("rv64gc_sstc\0", "riscv,sv57\0"), 3).unwrap().controller.context, Some(1));
+        assert_eq!(read(&machine("rv64gc_sstc\0", "riscv,sv57\0"), 3).unwrap().controller.context, 1);
+    }
+
+    /// A machine with an APLIC (and IMSICs) for each mode; machine mode's comes last. `imsic`: bytes of registers, bits.
+    fn advanced(imsic: Option<[u32; 2]>, disabled: bool) -> Description {
+        let mut writer = Writer::default();
+        writer.begin("").words("#address-cells", &[2]).words("#size-cells", &[2]);
+        writer.begin("cpus").words("#address-cells", &[1]).words("#size-cells", &[0]);
+        for hart in [3, 7] {
+            cpu(&mut writer, hart, "rv64gc\0", "riscv,sv39\0", "okay\0");
+        }
+        writer.end();
+        for (base, external, children) in [(0xd00_0000, 9, false), (0xc00_0000, 11, true)] {
+            writer.begin("aplic").property("compatible", b"riscv,aplic\0");
+            writer.words("reg", &[0, base, 0, 0x8000]).words("riscv,num-sources", &[96]);
+            if disabled && external == 11 {
+                writer.property("status", b"disabled\0");
+            } else if children {
+                writer.words("riscv,children", &[1]);
+            }
+            if imsic.is_none() {
+                writer.words("interrupts-extended", &[103, external, 107, external]);
+            }
+            writer.end();
+            if let Some([bytes, bits]) = imsic {
+                writer.begin("imsics").property("compatible", b"riscv,imsics\0");
+                writer.words("reg", &[0, base << 1, 0, bytes]).words("riscv,num-ids", &[2047]);
+                writer.words("riscv,guest-index-bits", &[bits]);
+                writer.words("interrupts-extended", &[103, external, 107, external]).end();
+            }
+        }
+        writer.end();
+        read(&writer.finish(), 7).unwrap()
     }
 
     #[test]
-    fn a_controller_may_have_a_first_context_for_the_boot_hart_or_none() {
-        let contexts = |list: &[u32]| {
-            let bytes: Vec<u8> = list.iter().flat_map(|word| word.to_be_bytes()).collect();
-            context_of(103, &bytes)
+    fn the_supervisor_s_aplic_and_imsics_are_told_from_machine_mode_s() {
+        let registers = |bytes| Run { address: 0xd00_0000, bytes };
+        let alone = Controller {
+            kind: Kind::Aplic,
+            registers: registers(0x5000),
+            wires: 96,
+            lines: 96,
+            context: 1,
+            messages: 0,
         };
-        assert_eq!(contexts(&[103, 9, 107, 9]), Some(0));
-        assert_eq!(contexts(&[103, 11, 107, 9]), None);
+        for disabled in [false, true] {
+            let found = advanced(None, disabled);
+            assert_eq!((found.controller, found.private.bytes()), (alone, 0x1_0000));
+            let found = advanced(Some([0x2_0000, 2]), disabled);
+            let messages = 0x1a00_0000 + 0x4000;
+            let with = Controller { registers: registers(0x4000), lines: 255, messages, ..alone };
+            assert_eq!((found.controller, found.private.bytes()), (with, 0x5_0000));
+        }
+        // The boot hart's page would lie past the first run.
+        assert_eq!(advanced(Some([0x4000, 2]), false).controller, Controller::NONE);
     }
 
     #[test]
     fn the_weakest_processor_decides() {
         let found = read(&machine("rv64gc\0", "riscv,sv39\0"), 3).unwrap();
-        assert_eq!((found.sstc, found.mode), (false, Mode::Sv39));
+        assert_eq!((found.sstc, found.vectors, found.mode), (false, false, Mode::Sv39));
+    }
+
+    #[test]
+    fn vectors_are_there_if_every_processor_has_them() {
+        for (isa, vectors) in [
+            ("rv64imafdcvh_sstc\0", true),
+            ("rv64gcv\0", true),
+            ("rv64gc_v\0", true),
+            ("rv64gc_svinval_zvl128b\0", false),
+            ("rv64gcsv\0", false),
+        ] {
+            let with = machine_of(["rv64gcv\0", isa], "riscv,sv39\0");
+            assert_eq!(read(&with, 3).unwrap().vectors, vectors, "{isa}");
+        }
+        assert!(!read(&machine("rv64gcv\0", "riscv,sv39\0"), 3).unwrap().vectors);
     }
 
     #[test]

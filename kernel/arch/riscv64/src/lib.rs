@@ -1,27 +1,31 @@
-//! The RISC-V port: RV64 with Sv39 or Sv48, behind SBI firmware.
+//! The RISC-V port: RV64 with Sv39, Sv48 or Sv57, behind SBI firmware.
 //!
 //! | file | what it is for |
 //! |---|---|
 //! | `entry` | the first instructions of every hart |
 //! | `boot` | from there to the first thread |
 //! | [`devicetree`], [`description`] | reads the blob; what the kernel wants to know from it |
+//! | [`controller`] | which interrupt controller serves the boot hart |
 //! | `harts`, `hart` | starts the other cores; what each keeps for itself |
 //! | `patience` | what a core does while it waits for another |
 //! | `trap_entry`, `traps` | into the kernel and out of it |
 //! | [`paging`] | page-table entries, the kernel's own tables |
 //! | `bytes` | memory copied and filled, for the compiler |
-//! | `plic`, `time`, `fpu`, `console`, `sbi`, `csr` | the hardware and the firmware, by the piece |
+//! | `interrupts`: `plic` or `aplic`; `time`, `fpu`, `console`, `sbi`, `csr` | the hardware and the firmware, by the piece |
 //! | `machine` | all of it behind the core's `Machine` trait |
 //! | `report` | panics and kernel faults |
 //!
 //! Only what doesn't touch the hardware is built on the host, for its unit tests.
 #![no_std]
 
+pub mod controller;
 pub mod description;
 pub mod devicetree;
 pub mod paging;
 pub mod time;
 
+#[cfg(target_os = "none")]
+mod aplic;
 #[cfg(target_os = "none")]
 mod boot;
 #[cfg(target_os = "none")]
@@ -38,6 +42,8 @@ mod fpu;
 mod hart;
 #[cfg(target_os = "none")]
 mod harts;
+#[cfg(target_os = "none")]
+mod interrupts;
 #[cfg(target_os = "none")]
 mod machine;
 #[cfg(target_os = "none")]

@@ -7,9 +7,9 @@ use anos_core::Kernel;
 use anos_machine::{CoreId, Entry, Machine, Mapping, Registers, Reset, Shared};
 
 use crate::hart::{self, Hart};
+use crate::interrupts::Interrupts;
 use crate::once::SetOnce;
-use crate::paging::{self, Mode, Table};
-use crate::plic::Plic;
+use crate::paging::{self, MAX_ID, Mode, SATP_ID_SHIFT, Table};
 use crate::time::Frequency;
 use crate::{console, csr, patience, sbi, time, to_usize};
 
@@ -23,11 +23,15 @@ pub static PLATFORM: SetOnce<Platform> = SetOnce::new(Platform {
     frequency: Frequency::USUAL,
     counter_start: 0,
     sstc: false,
-    plic: Plic::NONE,
+    vectors: false,
+    interrupts: Interrupts::NONE,
 });
 
 /// How many cores run.
 pub static CORES: AtomicU64 = AtomicU64::new(1);
+
+/// How many address spaces every hart can tell apart, besides the kernel's own; at most what the core makes use of.
+static TAGS: AtomicU64 = AtomicU64::new(15);
 
 /// How often executable pages have been mapped.
 static CODE_CHANGES: AtomicU64 = AtomicU64::new(0);
@@ -45,8 +49,10 @@ pub struct Platform {
     pub counter_start: u64,
     /// Every hart has `stimecmp`.
     pub sstc: bool,
+    /// Every hart has a vector unit.
+    pub vectors: bool,
     /// The interrupt controller.
-    pub plic: Plic,
+    pub interrupts: Interrupts,
 }
 
 /// The machine as seen from one hart.
@@ -56,6 +62,16 @@ pub struct Port<'a> {
     pub hart: &'a mut Hart,
     /// The machine.
     pub platform: &'static Platform,
+}
+
+/// Looks how many bits of address-space ids this hart has: it keeps those that it knows. No id but 0 is in use yet.
+pub fn count_tags() {
+    let before = csr::translation();
+    // SAFETY: the same tables.
+    unsafe { csr::set_translation(before | MAX_ID << SATP_ID_SHIFT) };
+    TAGS.fetch_min(csr::translation() >> SATP_ID_SHIFT & MAX_ID, Ordering::Relaxed);
+    // SAFETY: as it was.
+    unsafe { csr::set_translation(before) };
 }
 
 impl Port<'_> {
@@ -107,25 +123,33 @@ impl Machine for Port<'_> {
         let kernel = to_usize(self.platform.mode.window().wrapping_add(self.platform.root)) as *const Table;
         // SAFETY: the kernel's root table, in the direct map; nobody writes to it once the boot hart has made it.
         let kernel = unsafe { &*kernel };
-        for (entry, &kernel) in root.iter_mut().zip(kernel).skip(256) {
-            *entry = kernel;
-        }
+        let (_, upper) = root.split_at_mut(256);
+        upper.copy_from_slice(kernel.split_at(256).1);
+        // The kernel must find itself through this root from the moment it is loaded. A fence for one address space, as
+        // in `load_root`, doesn't order accesses to mappings that are the same in all.
+        csr::flush_translations();
     }
 
     fn tags(&self) -> u64 {
-        0
+        TAGS.load(Ordering::Relaxed)
     }
 
-    fn load_root(&mut self, root: u64, _tag: u64, _flush: bool) {
+    /// The manual (chapter "Supervisor Memory-Management Fence Instruction") has an id that gets another root loaded
+    /// first, and its old translations forgotten then: the fence orders all writes to the new tables, too. Tag 0 is whose
+    /// ever it was last, if there are too few of the others.
+    fn load_root(&mut self, root: u64, tag: u64, flush: bool) {
         let root = if root == 0 { self.platform.root } else { root };
         // SAFETY: the kernel's own, or one that the core keeps a root table while it is loaded; `fill_root` made the
-        // upper half of every root table the same.
-        unsafe { csr::set_translation(self.platform.mode.satp(root)) };
+        // upper half of every root table the same. Where it may be wrong, what is remembered of the tag goes at once.
+        unsafe { csr::set_translation(self.platform.mode.satp(root, tag)) };
+        if flush || tag == 0 {
+            csr::flush_translations_of(tag);
+        }
         self.fence_new_code();
     }
 
     fn flush(&mut self) {
-        csr::flush_translations();
+        csr::flush_translations_of(csr::translation() >> SATP_ID_SHIFT & MAX_ID);
         self.fence_new_code();
     }
 
@@ -169,24 +193,23 @@ impl Machine for Port<'_> {
     }
 
     fn interrupt_exists(&self, line: u32) -> bool {
-        self.platform.plic.exists(line)
+        self.platform.interrupts.exists(line)
     }
 
-    fn interrupt_configure(&mut self, line: u32, level: bool, _active_low: bool) {
-        // The controller's inputs have no polarity that software could set.
-        self.platform.plic.configure(line, level);
+    fn interrupt_configure(&mut self, line: u32, level: bool, active_low: bool) {
+        self.platform.interrupts.configure(line, level, active_low);
     }
 
-    fn interrupt_message(&self, _line: u32) -> Result<(u64, u64), Error> {
-        Err(Error::Unsupported)
+    fn interrupt_message(&self, line: u32) -> Result<(u64, u64), Error> {
+        self.platform.interrupts.message(line)
     }
 
     fn interrupt_unmask(&mut self, line: u32) {
-        self.platform.plic.unmask(line);
+        self.platform.interrupts.unmask(line);
     }
 
     fn interrupt_mask(&mut self, line: u32) {
-        self.platform.plic.mask(line);
+        self.platform.interrupts.mask(line);
     }
 
     fn port_in(&mut self, _port: u16, _size: u8) -> Result<u32, Error> {

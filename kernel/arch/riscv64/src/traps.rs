@@ -23,13 +23,18 @@ pub unsafe extern "C" fn user_trap(hart: *mut Hart, cause: u64, value: u64) {
     // SAFETY: this hart's own block, and nothing else on this hart runs.
     let hart = unsafe { &mut *hart };
     let thread = to_usize(hart.thread) as *mut Thread;
-    if cause == SYSTEM_CALL {
+    // SAFETY: the thread that ran until now: mapped.
+    let foreign = unsafe { (*thread).foreign } != 0;
+    if cause == SYSTEM_CALL && !foreign {
         // SAFETY: the thread that ran until now.
-        unsafe { fpu::forget(hart, thread) };
+        unsafe { fpu::forget(thread) };
+    } else {
+        // SAFETY: as above.
+        unsafe { fpu::save(thread) };
+    }
+    if cause == SYSTEM_CALL {
         return proceed(hart, Event::SystemCall);
     }
-    // SAFETY: the thread that ran until now.
-    unsafe { fpu::save(hart, thread) };
     if cause & INTERRUPT != 0 {
         let event = interrupt(1 << (cause & 63));
         return proceed(hart, event);
@@ -89,7 +94,7 @@ fn interrupt(waiting: u64) -> Event {
         return Event::Timer;
     }
     // Nothing to claim: another cause has taken it away again. To look again does no harm.
-    platform.plic.claim().map_or(Event::Kick, Event::Interrupt)
+    platform.interrupts.claim().map_or(Event::Kick, Event::Interrupt)
 }
 
 /// What the processor says about a fault. Alignment faults and page faults name an address.
