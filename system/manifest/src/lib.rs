@@ -28,7 +28,7 @@ mod tests;
 /// The compiled manifest's name in the boot archive.
 pub const FILE: &str = "manifest.bin";
 /// The first bytes of a compiled manifest: what it is, and its version.
-pub const MAGIC: [u8; 8] = *b"AnosMan1";
+pub const MAGIC: [u8; 8] = *b"AnosMan2";
 
 /// Longest name of a program, service or device, bytes: two message words.
 pub const MAX_NAME: usize = 16;
@@ -58,6 +58,10 @@ pub const MIN_SLOTS: u32 = 64;
 pub const MAX_SLOTS: u32 = 4096;
 /// Highest priority of a program. Above is the root server alone, so that it can always end any of them.
 pub const MAX_PRIORITY: u8 = 254;
+/// Smallest budget of CPU time, ns: the kernel takes none below.
+pub const MIN_BUDGET_NS: u64 = 10_000;
+/// Longest period of CPU time, ns: the kernel takes none above.
+pub const MAX_PERIOD_NS: u64 = 1 << 40;
 /// Most processes that can run a manual program at the same time.
 pub const MAX_INSTANCES: u8 = 32;
 
@@ -101,6 +105,8 @@ pub struct Program {
     pub ceiling: u8,
     /// The cores that its threads may use, as bits; 0 for all.
     pub cores: u64,
+    /// The CPU time that each of its threads gets; none: as much as is left.
+    pub cpu: Option<CpuTime>,
     /// Memory quota in bytes, a power of two.
     pub memory: u64,
     /// Slots of its capability table, a power of two.
@@ -117,6 +123,22 @@ pub struct Program {
     pub debug: bool,
     /// Whether it holds every core's SchedControl.
     pub sched: bool,
+}
+
+/// CPU time of a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuTime {
+    /// How much in every period, ns.
+    pub budget_ns: u64,
+    /// The period, ns.
+    pub period_ns: u64,
+}
+
+impl CpuTime {
+    /// Whether the kernel takes it.
+    pub fn is_in_range(self) -> bool {
+        MIN_BUDGET_NS <= self.budget_ns && self.budget_ns <= self.period_ns && self.period_ns <= MAX_PERIOD_NS
+    }
 }
 
 /// When a program starts.
@@ -267,6 +289,7 @@ fn program_in_range(program: &Program, services: usize) -> bool {
         && program.instances <= MAX_INSTANCES
         && program.priority <= program.ceiling
         && program.ceiling <= MAX_PRIORITY
+        && program.cpu.is_none_or(CpuTime::is_in_range)
         && program.memory.is_power_of_two()
         && (MIN_MEMORY..=MAX_MEMORY).contains(&program.memory)
         && program.slots.is_power_of_two()

@@ -22,6 +22,7 @@ fn sample() -> System {
         priority: 200,
         ceiling: 200,
         cores: 1,
+        cpu: Some(CpuTime { budget_ns: 2_000_000, period_ns: 10_000_000 }),
         memory: 256 << 10,
         slots: 256,
         devices: vec![device],
@@ -62,7 +63,7 @@ fn every_truncation_is_refused() {
 
 #[test]
 fn values_out_of_range_are_refused() {
-    let changes: [fn(&mut System); 18] = [
+    let changes: [fn(&mut System); 21] = [
         |system| system.name.clear(),
         |system| system.services[0] = String::from("A"),
         |system| system.programs[0].name = "x".repeat(MAX_NAME + 1),
@@ -73,6 +74,9 @@ fn values_out_of_range_are_refused() {
         |system| system.programs[0].memory = 3 << 20,
         |system| system.programs[0].memory = 4096,
         |system| system.programs[0].slots = 100,
+        |system| system.programs[0].cpu = Some(CpuTime { budget_ns: 9_999, period_ns: 10_000 }),
+        |system| system.programs[0].cpu = Some(CpuTime { budget_ns: 10_001, period_ns: 10_000 }),
+        |system| system.programs[0].cpu = Some(CpuTime { budget_ns: 10_000, period_ns: (1 << 40) + 1 }),
         |system| system.programs[0].provides[0] = 1,
         |system| system.programs[0].uses[0].service = 1,
         |system| system.programs[0].process = 16,
@@ -95,6 +99,12 @@ fn check(system: &System) {
         assert!(program.provides.iter().all(|&service| system.services.get(usize::from(service)).is_some()));
         assert!(program.uses.iter().all(|used| system.services.get(usize::from(used.service)).is_some()));
         assert!(program.instances > 0 && program.ceiling < 255 && program.priority <= program.ceiling);
+        if let Some(cpu) = program.cpu {
+            assert!(
+                (10_000..=cpu.period_ns).contains(&cpu.budget_ns) && cpu.period_ns <= 1 << 40,
+                "the kernel takes it"
+            );
+        }
         assert!(program.memory % 4096 == 0 && program.memory.count_ones() == 1, "a block of memory");
         assert!(u64::from(program.slots) * 64 < program.memory, "its table fits");
         for device in &program.devices {

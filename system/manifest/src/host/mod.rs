@@ -10,7 +10,7 @@ use std::{format, fs};
 
 use std::path::{Path, PathBuf};
 
-use crate::{Device, MAGIC, Program, Restart, Start, System, Use, program_file};
+use crate::{CpuTime, Device, MAGIC, Program, Restart, Start, System, Use, program_file};
 
 pub use diagnostics::{Diagnostic, Diagnostics};
 
@@ -118,6 +118,8 @@ pub struct ProgramEntry {
     pub ceiling: u8,
     /// The cores that its threads may use, as bits; 0 for all.
     pub cores: u64,
+    /// The CPU time that each of its threads gets, if that is limited.
+    pub cpu: Option<CpuTime>,
     /// Memory quota in bytes.
     pub memory: u64,
     /// Slots of its capability table.
@@ -224,6 +226,7 @@ fn program(manifest: &Manifest, services: &[&str], entry: &ProgramEntry, archite
         priority: entry.priority,
         ceiling: entry.ceiling,
         cores: entry.cores,
+        cpu: entry.cpu,
         memory: entry.memory,
         slots: entry.slots,
         devices: entry.devices.iter().filter_map(|name| device(&name.value)).collect(),

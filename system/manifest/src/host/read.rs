@@ -10,14 +10,14 @@ use toml::de::{DeTable, DeValue};
 use super::values;
 use super::{Architecture, DEFAULT_ROOT, DeviceEntry, Diagnostics, Located, Manifest, ProgramEntry, UseEntry};
 use crate::{
-    Device, Interrupt, MAX_INSTANCES, MAX_PRIORITY, MAX_REGISTER_PAGES, MAX_SLOTS, MIN_MEMORY, MIN_SLOTS, ROLES,
-    Registers, Restart, Start, register_pages,
+    CpuTime, Device, Interrupt, MAX_INSTANCES, MAX_PERIOD_NS, MAX_PRIORITY, MAX_REGISTER_PAGES, MAX_SLOTS,
+    MIN_BUDGET_NS, MIN_MEMORY, MIN_SLOTS, ROLES, Registers, Restart, Start, register_pages,
 };
 use anos_abi::MAX_CORES;
 
 type Value<'i> = Spanned<DeValue<'i>>;
 
-const PROGRAM_FIELDS: [&str; 16] = [
+const PROGRAM_FIELDS: [&str; 17] = [
     "package",
     "start",
     "restart",
@@ -26,6 +26,7 @@ const PROGRAM_FIELDS: [&str; 16] = [
     "priority",
     "ceiling",
     "cores",
+    "cpu",
     "memory",
     "slots",
     "devices",
@@ -266,6 +267,7 @@ impl<'r> Reader<'r> {
             priority,
             ceiling: self.byte(&fields, "ceiling", MAX_PRIORITY).unwrap_or(priority),
             cores: self.cores(&fields),
+            cpu: self.cpu(&fields),
             memory: memory.unwrap_or(MIN_MEMORY),
             slots: u32::try_from(slots).unwrap_or(MIN_SLOTS),
             devices: self.strings(&fields, "devices"),
@@ -323,6 +325,30 @@ impl<'r> Reader<'r> {
             }
         }
         cores
+    }
+
+    fn cpu(&mut self, fields: &Fields<'_, '_>) -> Option<CpuTime> {
+        let value = fields.table.get("cpu")?;
+        if !value.get_ref().is_table() {
+            self.wrong(value, "\"cpu\" must be a table: write cpu = { budget_us = 2000, period_us = 10000 }, say");
+            return None;
+        }
+        let fields = self.fields(format!("{}.cpu", fields.place), value, &["budget_us", "period_us"])?;
+        let range = MIN_BUDGET_NS / 1000..=MAX_PERIOD_NS / 1000;
+        let [budget_us, period_us] = [("budget_us", 2000), ("period_us", 10000)].map(|(field, example)| {
+            if !fields.table.contains_key(field) {
+                let text = format!("{} has no {field}: write {field} = {example}, say", fields.place);
+                self.diagnostics.add(fields.line, text);
+            }
+            self.number(&fields, field, range.clone())
+        });
+        let (budget_us, period_us) = (budget_us?, period_us?);
+        if budget_us > period_us {
+            let place = &fields.place;
+            self.wrong(value, format!("{place} has a budget above its period: write budget_us = {period_us} or less"));
+            return None;
+        }
+        Some(CpuTime { budget_ns: budget_us * 1000, period_ns: period_us * 1000 })
     }
 
     // Single values.
