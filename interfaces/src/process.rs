@@ -60,11 +60,11 @@ pub enum Request {
         /// 0 for success.
         code: u64,
     },
-    /// The sender has made a thread. Passes the Thread, so that the root server can say what it does, and place it.
-    /// Threads that were announced before and are stopped are forgotten: start each before you announce the next.
-    /// Words: the core it shall run on, or all ones for the one it is on; name.
+    /// The sender has made a thread. Passes the Thread, so that the root server can give it CPU time, and say what it
+    /// does. Threads that were announced before and are stopped are forgotten, and their CPU time is taken back: start
+    /// each before you announce the next. Words: the core it shall run on, or all ones for the one it is on; name.
     AddThread {
-        /// Where it shall run. Only if the manifest lets the program use that core.
+        /// Where it shall run. Only a core that the manifest lets the program use.
         core: Option<u32>,
         /// What `ps` shows.
         name: Name,
@@ -126,7 +126,7 @@ pub enum Request {
         /// Which: 0 is the first.
         core: u32,
     },
-    /// The kernel's counters; answer: as the kernel's `DebugCounters`.
+    /// The kernel's counters; answer: as the kernel's `DebugCounters`, the sums over all cores.
     Counters,
     /// Ends everything. Words: 0 to power off, 1 to reboot. Answered only if the machine can't.
     Shutdown {

@@ -11,14 +11,14 @@ use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use anos_abi::syscall::FOREVER;
-use anos_abi::{Error, PAGE_SIZE};
+use anos_abi::{Error, PAGE_SIZE, boot};
 use anos_interfaces::process::Request;
 use anos_interfaces::start::STACKS_START;
 use anos_interfaces::{Failure, Name};
 
-use crate::capability::{Capability, Notification, StartState, Thread};
+use crate::capability::{Capability, Notification, SchedContext, SchedControl, Slot, StartState, Thread};
 use crate::sync::{Mutex, Turn};
-use crate::{arch, env, memory, sys};
+use crate::{arch, env, memory, slots, sys};
 
 pub use crate::sys::yield_now;
 
@@ -41,6 +41,8 @@ struct Worker {
     /// The same with a badge: a signal without one leaves no bit for who comes to wait later.
     signal: Notification,
     stack_top: u64,
+    /// In the root server: the CPU time that the thread has, and of which core.
+    context: Option<(u32, SchedContext)>,
 }
 
 /// Workers without work.
@@ -48,7 +50,7 @@ static SPARE: Mutex<Vec<Worker>> = Mutex::new(Vec::new());
 /// The next worker, as far as it could be made. What has been made stays for the next attempt.
 static NEXT: Mutex<Unfinished> = Mutex::new(Unfinished { thread: None, done: None, signal: None, stack: STACKS_START });
 /// Taken from a thread's announcement to its start, since the root server forgets announced threads that don't run when
-/// the next one comes.
+/// the next one comes, and takes their CPU time back.
 static STARTS: Turn = Turn::new();
 
 /// What there is of a worker that isn't finished.
@@ -74,7 +76,7 @@ impl Unfinished {
         let thread = part(&mut self.thread, || memory::make(0))?;
         let done = part(&mut self.done, || memory::make(0))?;
         let signal = part(&mut self.signal, || done.badged(DONE))?;
-        let worker = Worker { thread, done, signal, stack_top: self.stack + STACK_STRIDE };
+        let worker = Worker { thread, done, signal, stack_top: self.stack + STACK_STRIDE, context: None };
         worker.set_up()?;
         // Last, because it is one Frame: it is made whole or not at all, and then nothing can fail any more.
         memory::populate(worker.stack_top - STACK_BYTES, STACK_BYTES)?;
@@ -103,11 +105,29 @@ impl Worker {
         self.thread.set_priority(info.priority, info.ceiling)
     }
 
-    /// Tells the root server about it, which may also place it on a core.
-    fn announce(&self, name: Name, core: Option<u32>) -> Result<(), Failure> {
-        let Some(supervisor) = env::supervisor() else {
-            return if core.is_some() { Err(Error::Unsupported.into()) } else { Ok(()) };
+    /// In the root server, CPU time comes from itself: from the core asked for, or the one that the thread is on.
+    fn take_time(&mut self, core: Option<u32>) -> Result<(), Error> {
+        let core = core.map_or_else(|| self.thread.info().map(|info| info.core), Ok)?;
+        if u64::from(core) >= env::cores() {
+            return Err(Error::InvalidArgument);
+        }
+        let context = match self.context {
+            Some((on, context)) if on == core => context,
+            _ => {
+                let control = SchedControl::at(Slot::new(boot::slot::SCHED_CONTROL + core));
+                let slot = slots::allocate()?;
+                let made = memory::quota().and_then(|memory| control.make_context(memory, slot));
+                made.inspect_err(|_| slots::free(slot))?
+            }
         };
+        self.thread.set_context(Some(context))?;
+        self.context = Some((core, context));
+        Ok(())
+    }
+
+    /// Tells the root server about it, which gives it CPU time.
+    fn announce(&mut self, name: Name, core: Option<u32>) -> Result<(), Failure> {
+        let Some(supervisor) = env::supervisor() else { return Ok(self.take_time(core)?) };
         supervisor.call_with(&Request::AddThread { core, name }.message(), self.thread.slot()).map(|_| ())
     }
 }
@@ -153,13 +173,12 @@ impl Builder {
         self
     }
 
-    /// Starts it.
+    /// Starts it. The root server gives threads CPU time: [`Refusal::TooMany`](crate::Refusal::TooMany) if the program
+    /// has too many of them, or the system.
     pub fn spawn<T: Send + 'static>(self, body: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, Failure> {
         let _turn = STARTS.take();
-        let worker = Worker::get()?;
-        if let Err(failure) = worker.announce(self.name, self.core)
-            && self.core.is_some()
-        {
+        let mut worker = Worker::get()?;
+        if let Err(failure) = worker.announce(self.name, self.core) {
             SPARE.lock().push(worker);
             return Err(failure);
         }
