@@ -32,6 +32,9 @@ impl<K: Kernel> Root<'_, K> {
             // A thread that isn't the process's own would stay in the way of the next one's.
             kernel::discard(&mut self.kernel, slot);
         }
+        for context in process.contexts() {
+            self.contexts.take_back(&mut self.kernel, context);
+        }
         self.release(process.block);
         self.forget_waiter(|waiter| waiter.by == pid);
         self.ends.forget(pid);

@@ -18,6 +18,8 @@ pub const MAX_THREADS: usize = 12;
 pub const MAX_WAITERS: usize = 64;
 /// Device capabilities: registers and interrupts.
 pub const MAX_DEVICE_SLOTS: usize = 2 * MAX_CLAIMS;
+/// Scheduling contexts: threads of all processes at the same time, roughly (see [`crate::contexts`]).
+pub const MAX_CONTEXTS: usize = 192;
 /// Pairs of blocks that the buddy allocator can tell apart.
 pub const MAX_PAIRS: usize = 512;
 
@@ -43,7 +45,9 @@ pub const DEVICES: u32 = DRAIN_REPLY + 1;
 pub const PROCESSES: u32 = DEVICES + number(MAX_DEVICE_SLOTS);
 /// The buddy allocator's blocks, two slots for each pair.
 pub const BLOCKS: u32 = PROCESSES + number(MAX_PROCESSES) * window::SLOTS;
-const END: u32 = BLOCKS + 2 * number(MAX_PAIRS);
+/// The scheduling contexts.
+pub const CONTEXTS: u32 = BLOCKS + 2 * number(MAX_PAIRS);
+const END: u32 = CONTEXTS + number(MAX_CONTEXTS);
 
 const _: () = assert!(END as u64 <= ROOT_TABLE_SLOTS, "all fits into the table that the kernel gives");
 const _: () = assert!(MAX_USES < 16, "a process's named capabilities fit into its start page");

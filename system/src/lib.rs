@@ -6,7 +6,8 @@
 //!
 //! - [`root`]: the server's state, its start, and its loop; [`service`]: what it answers to requests;
 //! - [`spawn`], [`end`]: how a process is made and how it goes; [`process`]: what is known of it;
-//! - [`buddy`]: memory, as power-of-two blocks of Untyped; [`layout`]: who lies where in the root's table;
+//! - [`buddy`]: memory, as power-of-two blocks of Untyped; [`contexts`]: CPU time, for one thread each;
+//! - [`layout`]: who lies where in the root's table;
 //! - [`archive`], [`program`]: the boot archive, and the ELF files in it;
 //! - [`kernel`]: the calls the root server makes; [`report`]: what it prints.
 #![no_std]
@@ -18,6 +19,7 @@ extern crate std;
 
 pub mod archive;
 pub mod buddy;
+pub mod contexts;
 pub mod end;
 pub mod kernel;
 pub mod layout;

@@ -7,6 +7,7 @@ use anos_interfaces::start::{MAX_ARGUMENT_BYTES, slot};
 use anos_interfaces::{Bytes, Name};
 
 use crate::buddy::Block;
+use crate::contexts::Context;
 use crate::layout::{self, MAX_PROCESSES, MAX_THREADS, window};
 
 /// Ends that are kept for whoever started the process.
@@ -23,6 +24,15 @@ pub struct Given {
     pub service: Option<u16>,
 }
 
+/// A thread besides the first, as the root server knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// What `ps` shows.
+    pub name: Name,
+    /// The CPU time that it was given.
+    pub context: Context,
+}
+
 /// A running process.
 #[derive(Debug)]
 pub struct Process {
@@ -34,8 +44,10 @@ pub struct Process {
     pub parent: u32,
     /// All of its memory.
     pub block: Block,
-    /// Names of its further threads, by their place in its window of slots.
-    pub threads: [Option<Name>; MAX_THREADS],
+    /// The CPU time of its first thread.
+    pub context: Context,
+    /// Its further threads, by their place in its window of slots.
+    pub threads: [Option<Known>; MAX_THREADS],
     /// What the manifest gave it.
     pub given: Vec<Given>,
     /// Arguments for the next program that it runs.
@@ -155,7 +167,12 @@ impl Process {
         let others = (first + window::THREADS..).zip(self.threads.iter());
         [(first + window::THREAD, Name::default())]
             .into_iter()
-            .chain(others.filter_map(|(slot, name)| Some((slot, (*name)?))))
+            .chain(others.filter_map(|(slot, thread)| Some((slot, thread.as_ref()?.name))))
+    }
+
+    /// The CPU time of all its threads.
+    pub fn contexts(&self) -> impl Iterator<Item = Context> {
+        [self.context].into_iter().chain(self.threads.iter().flatten().map(|thread| thread.context))
     }
 }
 

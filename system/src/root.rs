@@ -10,6 +10,7 @@ use anos_manifest::{DecodeError, Registers, Start, System, decode};
 
 use crate::archive::Archive;
 use crate::buddy::{Buddy, Untypeds};
+use crate::contexts::{self, Contexts};
 use crate::kernel::{self, Kernel, retype};
 use crate::layout::{
     DEVICES, DRAIN_REPLY, ENDPOINT, MAX_DEVICE_SLOTS, MAX_WAITERS, RECEIVED, REPLIES, SERVICES, WINDOW_ADDRESS,
@@ -18,8 +19,8 @@ use crate::layout::{
 use crate::process::{Ends, Processes, Waiter};
 use crate::report;
 
-/// Memory for the root server's own objects: endpoints, replies, page tables.
-pub const OWN_MEMORY: u64 = 64 * 1024;
+/// Memory for the root server's own objects but the scheduling contexts: endpoints, replies, page tables.
+const OWN_MEMORY: u64 = 10 * PAGE_SIZE;
 
 /// What BootInfo says that matters later.
 #[derive(Clone, Copy, Debug)]
@@ -117,6 +118,7 @@ pub struct Root<'a, K> {
     pub(crate) system: System,
     pub(crate) archive: Archive<'a>,
     pub(crate) buddy: Buddy,
+    pub(crate) contexts: Contexts,
     pub(crate) processes: Processes,
     pub(crate) ends: Ends,
     pub(crate) waiters: Vec<Waiter>,
@@ -179,6 +181,7 @@ impl<'a, K: Kernel> Root<'a, K> {
             system,
             archive,
             buddy,
+            contexts: Contexts::new(facts.cores),
             processes: Processes::new(),
             ends: Ends::new(),
             waiters: Vec::with_capacity(MAX_WAITERS),
@@ -195,7 +198,8 @@ impl<'a, K: Kernel> Root<'a, K> {
     }
 
     fn make_objects(&mut self) -> Result<(), Error> {
-        let own = self.buddy.allocate(&mut Halves(&mut self.kernel), OWN_MEMORY)?.slot();
+        let bytes = OWN_MEMORY + contexts::bytes(self.facts.cores);
+        let own = self.buddy.allocate(&mut Halves(&mut self.kernel), bytes)?.slot();
         let kernel = &mut self.kernel;
         retype(kernel, own, Kind::Endpoint, 0, 1, ENDPOINT)?;
         let services = self.services.len() as u64;
@@ -216,7 +220,7 @@ impl<'a, K: Kernel> Root<'a, K> {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        self.contexts.begin(kernel, own, self.facts.cores)
     }
 
     /// Makes the capabilities of all devices, once. What can't be made is reported; the system goes on without.

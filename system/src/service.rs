@@ -3,15 +3,16 @@
 use anos_abi::boot::slot as boot_slot;
 use anos_abi::fault::{self, FaultKind};
 use anos_abi::object::{Method, ThreadState};
-use anos_abi::{Error, Kind, Rights};
+use anos_abi::{Error, Kind, MESSAGE_WORDS, Rights};
 use anos_interfaces::process::{self, End, MANAGER, Request};
 use anos_interfaces::{Badge, Bytes, Failure, Message, Name, Refusal};
 use anos_manifest::{Start, process_right};
 
+use crate::contexts::Context;
 use crate::end::GONE;
 use crate::kernel::{self, Kernel, Received};
 use crate::layout::{self, MAX_PROCESSES, MAX_WAITERS, RECEIVED, window};
-use crate::process::{Arguments, Waiter};
+use crate::process::{Arguments, Known, Waiter};
 use crate::report::{self, Address};
 use crate::root::Root;
 
@@ -21,6 +22,14 @@ const _: () = assert!(MAX_WAITERS_EACH < MAX_WAITERS, "one process can't keep al
 
 /// What a request leads to: an answer, or none (yet).
 type Served = Result<Option<Message>, Failure>;
+
+/// What a thread did wrong, and where.
+struct Fault {
+    kind: FaultKind,
+    address: u64,
+    program_counter: u64,
+    cause: u64,
+}
 
 fn answer(words: &[u64]) -> Served {
     Ok(Some(Message::answer(words)))
@@ -53,8 +62,8 @@ impl<K: Kernel> Root<'_, K> {
         let Some(place) = self.processes.place_of(badge.pid) else {
             return Some(Message::refusal(Refusal::NoSuchProcess));
         };
-        if received.message.label == fault::LABEL {
-            self.fault(place, &received.message);
+        if let Some(fault) = Self::fault_of(&received.message) {
+            self.fault(place, fault);
             return None;
         }
         let served = match Request::try_from(&received.message) {
@@ -85,10 +94,7 @@ impl<K: Kernel> Root<'_, K> {
             Request::Wait { pid } => self.wait(badge.pid, pid, reply, received.answerable),
             Request::Kill { pid } => self.kill(badge.pid, pid),
             Request::Core { core } => self.core(core),
-            Request::Counters => {
-                let words = self.kernel.invoke(boot_slot::DEBUG, Method::DebugCounters, &[], 0, 0)?;
-                answer(&words)
-            }
+            Request::Counters => self.counters(),
             Request::Shutdown { reboot } => {
                 self.kernel.invoke(boot_slot::DEBUG, Method::DebugReset, &[reboot.into()], 0, 0)?;
                 answer(&[])
@@ -103,10 +109,23 @@ impl<K: Kernel> Root<'_, K> {
 
     // Faults.
 
+    /// What this says that a thread did wrong, if it does.
+    fn fault_of(message: &Message) -> Option<Fault> {
+        match (message.label, message.words) {
+            (fault::LABEL, [kind, program_counter, address, cause, ..]) => {
+                Some(Fault { kind: FaultKind::from_number(kind), address, program_counter, cause })
+            }
+            // Nobody here knows what other systems' calls mean.
+            (fault::SYSTEM_CALL_LABEL, [.., program_counter]) => {
+                Some(Fault { kind: FaultKind::IllegalInstruction, address: 0, program_counter, cause: 0 })
+            }
+            _ => None,
+        }
+    }
+
     /// A thread of the process faulted: the process ends.
-    fn fault(&mut self, place: usize, message: &Message) {
-        let [kind, program_counter, address, cause, ..] = message.words;
-        let kind = FaultKind::from_number(kind);
+    fn fault(&mut self, place: usize, fault: Fault) {
+        let Fault { kind, address, program_counter, cause } = fault;
         if let Some(process) = self.processes.get(place) {
             let name = self.system.programs.get(process.program).map_or("?", |entry| entry.name.as_str());
             report::line(
@@ -132,30 +151,47 @@ impl<K: Kernel> Root<'_, K> {
         self.forget_stopped(place);
         let process = self.processes.get(place).ok_or(Refusal::NoSuchProcess)?;
         let free = process.threads.iter().position(Option::is_none).ok_or(Refusal::TooMany)?;
-        if let Some(core) = core {
-            self.place_thread(place, core)?;
-        }
+        let context = self.give_time(place, core)?;
         let slot = layout::process(place) + window::THREADS + layout::number(free);
-        kernel::move_to(&mut self.kernel, RECEIVED, boot_slot::CAP_TABLE, slot)?;
+        if let Err(error) = kernel::move_to(&mut self.kernel, RECEIVED, boot_slot::CAP_TABLE, slot) {
+            self.contexts.take_back(&mut self.kernel, context);
+            return Err(error.into());
+        }
+        self.name_thread(place, slot, &name);
         let threads = self.processes.get_mut(place).map(|process| &mut process.threads);
         if let Some(thread) = threads.and_then(|threads| threads.get_mut(free)) {
-            *thread = Some(name);
+            *thread = Some(Known { name, context });
         }
         answer(&[])
     }
 
-    /// Moves the thread that came along to a core, if its program may use it.
-    fn place_thread(&mut self, place: usize, core: u32) -> Result<(), Failure> {
-        let program = self.processes.get(place).map_or(usize::MAX, |process| process.program);
-        let allowed = self.system.programs.get(program).map_or(0, |entry| entry.cores);
-        if u64::from(core) >= self.facts.cores {
-            return Err(Error::InvalidArgument.into());
-        }
-        if allowed != 0 && allowed >> core & 1 == 0 {
+    /// Gives the thread that came along time of a core, or of the one it is on, if its program may use that.
+    fn give_time(&mut self, place: usize, core: Option<u32>) -> Result<Context, Failure> {
+        let entry = self.processes.get(place).and_then(|process| self.system.programs.get(process.program));
+        let entry = entry.ok_or(Refusal::NoSuchProcess)?;
+        let core = match core {
+            Some(core) => u64::from(core),
+            None => {
+                let [_, _, core, ..] = self.kernel.invoke(RECEIVED, Method::ThreadInfo, &[], 0, 0)?;
+                core
+            }
+        };
+        let core = u32::try_from(core).ok().filter(|_| core < self.facts.cores).ok_or(Error::InvalidArgument)?;
+        if entry.cores != 0 && entry.cores >> core & 1 == 0 {
             return Err(Refusal::NotPermitted.into());
         }
-        self.kernel.invoke(RECEIVED, Method::ThreadSetCore, &[], boot_slot::SCHED_CONTROL + core, 0)?;
-        Ok(())
+        Ok(self.contexts.give(&mut self.kernel, RECEIVED, core, entry.cpu)?)
+    }
+
+    /// Tells the kernel what to call a thread in its dumps: by its own name, or its program's.
+    fn name_thread(&mut self, place: usize, thread: u32, name: &Name) {
+        let program = self.processes.get(place).and_then(|process| self.system.programs.get(process.program));
+        let name = match program {
+            Some(program) if name.is_empty() => Name::new(&program.name).unwrap_or_default(),
+            _ => *name,
+        };
+        // It is for people only.
+        let _ = self.kernel.invoke(boot_slot::DEBUG, Method::DebugName, &name.words(), thread, 0);
     }
 
     /// Places whose threads have stopped, or are gone, become free: who announces a thread has started those before,
@@ -163,11 +199,13 @@ impl<K: Kernel> Root<'_, K> {
     fn forget_stopped(&mut self, place: usize) {
         let first = layout::process(place) + window::THREADS;
         let Some(process) = self.processes.get_mut(place) else { return };
-        for (thread, slot) in process.threads.iter_mut().zip(first..).filter(|(thread, _)| thread.is_some()) {
+        for (thread, slot) in process.threads.iter_mut().zip(first..) {
+            let Some(Known { context, .. }) = *thread else { continue };
             let info = self.kernel.invoke(slot, Method::ThreadInfo, &[], 0, 0);
             if info.is_ok_and(|[state, ..]| state != ThreadState::Stopped as u64) {
                 continue;
             }
+            self.contexts.take_back(&mut self.kernel, context);
             kernel::discard(&mut self.kernel, slot);
             *thread = None;
         }
@@ -260,6 +298,16 @@ impl<K: Kernel> Root<'_, K> {
         let control = boot_slot::SCHED_CONTROL + core;
         let [_, idle_ns, ready, switches, ..] = self.kernel.invoke(control, Method::SchedControlInfo, &[], 0, 0)?;
         answer(&process::Core { idle_ns, ready, switches }.words())
+    }
+
+    /// What all cores have done together.
+    fn counters(&mut self) -> Served {
+        let mut sums = [0u64; MESSAGE_WORDS];
+        for core in 0..self.facts.cores {
+            let words = self.kernel.invoke(boot_slot::DEBUG, Method::DebugCounters, &[core], 0, 0)?;
+            sums.iter_mut().zip(words).for_each(|(sum, word)| *sum = sum.wrapping_add(word));
+        }
+        answer(&sums)
     }
 
     // Managing.

@@ -12,6 +12,7 @@ use anos_interfaces::start::{self, MAX_CAPABILITIES, STACK_TOP, StartInfo, name,
 use anos_interfaces::{Badge, Failure, Name, Refusal};
 use anos_manifest::{Program, Registers, Start, Use};
 
+use crate::contexts::{Context, Contexts, NoTime};
 use crate::end::GONE;
 use crate::kernel::{Kernel, copy, delete, map, mint, move_to, retype, unmap};
 use crate::layout::{
@@ -35,7 +36,7 @@ pub enum SpawnFailure {
     Missing,
     /// The file can't be run.
     Bad(BadProgram),
-    /// As many processes run as can.
+    /// As many processes run as can, or as many threads.
     TooMany,
     /// The arguments are too long.
     Arguments,
@@ -50,6 +51,15 @@ pub enum SpawnFailure {
 impl From<Error> for SpawnFailure {
     fn from(error: Error) -> Self {
         if error == Error::NotEnoughMemory { SpawnFailure::Memory } else { SpawnFailure::Kernel(error) }
+    }
+}
+
+impl From<NoTime> for SpawnFailure {
+    fn from(failure: NoTime) -> Self {
+        match failure {
+            NoTime::AllTaken => SpawnFailure::TooMany,
+            NoTime::Kernel(error) => error.into(),
+        }
     }
 }
 
@@ -96,12 +106,14 @@ impl<K: Kernel> Root<'_, K> {
             tables: Vec::new(),
             frames: 0,
             kernel: &mut self.kernel,
+            contexts: &mut self.contexts,
         };
-        match builder.build(&plan, arguments, core) {
-            Ok(given) => {
+        match builder.build(&plan, arguments, u32::try_from(core).unwrap_or(0)) {
+            Ok((given, context)) => {
                 self.last_pid = pid;
                 let (threads, arguments) = ([None; MAX_THREADS], Arguments::EMPTY);
-                self.processes.put(place, Process { pid, program, parent, block, threads, given, arguments });
+                let process = Process { pid, program, parent, block, context, threads, given, arguments };
+                self.processes.put(place, process);
                 self.note_start(program);
                 Ok(pid)
             }
@@ -168,6 +180,7 @@ fn stack_bytes(memory: u64) -> u64 {
 /// A process in the making.
 struct Builder<'b, K> {
     kernel: &'b mut K,
+    contexts: &'b mut Contexts,
     facts: &'b Facts,
     /// The services' names.
     names: &'b [String],
@@ -186,7 +199,8 @@ struct Builder<'b, K> {
 }
 
 impl<K: Kernel> Builder<'_, K> {
-    fn build(&mut self, plan: &Plan<'_>, arguments: &[u8], core: u64) -> Result<Vec<Given>, SpawnFailure> {
+    /// Makes it all, and starts it: what it was given.
+    fn build(&mut self, plan: &Plan<'_>, arguments: &[u8], core: u32) -> Result<(Vec<Given>, Context), SpawnFailure> {
         self.make(Kind::CapTable, self.entry.slots.into(), window::TABLE)?;
         self.make(Kind::AddressSpace, 0, window::SPACE)?;
         self.make(Kind::Thread, 0, window::THREAD)?;
@@ -202,8 +216,8 @@ impl<K: Kernel> Builder<'_, K> {
         let given = self.give_all(&mut info)?;
         self.add_start_page(&info)?;
         self.give_own()?;
-        self.start(plan.entry, core)?;
-        Ok(given)
+        self.set_up_thread()?;
+        Ok((given, self.start(plan.entry, core)?))
     }
 
     /// Makes one object for the process, at a place in its window.
@@ -344,8 +358,8 @@ impl<K: Kernel> Builder<'_, K> {
         Ok(move_to(self.kernel, window + window::MEMORY, table, slot::MEMORY)?)
     }
 
-    /// The first thread runs.
-    fn start(&mut self, entry: u64, core: u64) -> Result<(), SpawnFailure> {
+    /// The first thread gets what it needs to run but the CPU time.
+    fn set_up_thread(&mut self) -> Result<(), SpawnFailure> {
         let (window, thread) = (self.window, self.window + window::THREAD);
         let kernel = &mut *self.kernel;
         kernel.invoke(thread, Method::ThreadSetTable, &[], window + window::TABLE, 0)?;
@@ -357,11 +371,24 @@ impl<K: Kernel> Builder<'_, K> {
         set?;
         let words = [self.entry.priority.into(), self.entry.ceiling.into()];
         kernel.invoke(thread, Method::ThreadSetPriority, &words, 0, 0)?;
-        let control = boot_slot::SCHED_CONTROL + u32::try_from(core).unwrap_or(0);
-        kernel.invoke(thread, Method::ThreadSetCore, &[], control, 0)?;
-        let words = [entry, STACK_TOP, 0, start::ADDRESS, 0];
-        kernel.invoke(thread, Method::ThreadStart, &words, 0, 0)?;
+        let name = Name::new(&self.entry.name).unwrap_or_default();
+        // It is for people only.
+        let _ = kernel.invoke(boot_slot::DEBUG, Method::DebugName, &name.words(), thread, 0);
         Ok(())
+    }
+
+    /// The first thread runs: on whose time.
+    fn start(&mut self, entry: u64, core: u32) -> Result<Context, SpawnFailure> {
+        let thread = self.window + window::THREAD;
+        let context = self.contexts.give(self.kernel, thread, core, self.entry.cpu)?;
+        let words = [entry, STACK_TOP, 0, start::ADDRESS, 0];
+        match self.kernel.invoke(thread, Method::ThreadStart, &words, 0, 0) {
+            Ok(_) => Ok(context),
+            Err(error) => {
+                self.contexts.take_back(self.kernel, context);
+                Err(error.into())
+            }
+        }
     }
 }
 

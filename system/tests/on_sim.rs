@@ -312,13 +312,55 @@ fn no_thread_of_a_process_runs_while_it_is_taken_apart() {
 }
 
 #[test]
-fn a_thread_that_was_never_announced_ends_with_its_process() {
-    const THREADS: [u32; 3] = [60, 61, 62];
+fn a_thread_that_was_never_announced_has_no_time() {
+    const THREAD: u32 = 60;
     let archive = files::boot_archive(SYSTEM);
     let mut root = boot(&archive, 3);
+    make_thread(&mut root, THREAD);
+    let words = [start::PROGRAM_ADDRESS, start::STACK_TOP, 0, 0, 0];
+    let start = |root: &mut Root<'_, OnSim>| {
+        root.kernel.sim.call(core_id(WORK), THREAD, Method::ThreadStart, &words, 0, 0).result().map(drop)
+    };
+    assert_eq!(start(&mut root), Err(Error::NotRunnable));
+    announce(&mut root, THREAD, None).expect("there is a place");
+    assert_eq!(start(&mut root), Ok(()));
+}
+
+#[test]
+fn a_program_runs_as_long_as_its_budget_lasts_and_goes_on_in_the_next_period() {
+    let limited = "instances = 2\ncpu = { budget_us = 2000, period_us = 10000 }";
+    let archive = files::boot_archive(&SYSTEM.replace("instances = 2", limited));
+    let mut root = boot(&archive, 3);
+    let core = core_id(WORK);
+    let pid = run_client(&mut root);
+    assert!(call(&mut root, manager_slot(), Request::Wait { pid }.message()).is_none(), "it waits, so the client runs");
+    for _ in 0..3 {
+        assert_eq!(running(&mut root), "client");
+        root.kernel.sim.pass(1_900_000);
+        assert_eq!(running(&mut root), "client");
+        root.kernel.sim.pass(200_000);
+        assert_eq!(root.kernel.sim.thread(core), None, "its budget is used up");
+        root.kernel.sim.pass(8_000_000);
+    }
+    root.kernel.sim.check();
+}
+
+#[test]
+fn a_thread_that_was_never_announced_ends_with_its_process() {
+    const THREADS: [u32; 3] = [60, 61, 62];
+    const CONTEXTS: u32 = 70;
+    // Behind the service, `processes`, registers and interrupt.
+    const CONTROL: u32 = slot::FIRST_NAMED + 4;
+    let archive = files::boot_archive(&SYSTEM.replace("restart = \"fault\"", "restart = \"fault\"\nsched = true"));
+    let mut root = boot(&archive, 3);
     let memory = root.memory();
-    for thread in THREADS {
+    let words = [Kind::SchedContext as u64, 0, THREADS.len() as u64];
+    let made = root.kernel.sim.call(core_id(WORK), slot::MEMORY, Method::UntypedRetype, &words, CONTROL, CONTEXTS);
+    made.result().expect("it may give out time of its core");
+    for (thread, context) in THREADS.into_iter().zip(CONTEXTS..) {
         make_thread(&mut root, thread);
+        let set = root.kernel.sim.call(core_id(WORK), thread, Method::ThreadSetContext, &[], context, 0);
+        set.result().expect("its own");
         let words = [start::PROGRAM_ADDRESS, start::STACK_TOP, 0, 0, 0];
         root.kernel.sim.call(core_id(WORK), thread, Method::ThreadStart, &words, 0, 0).result().expect("starts");
     }

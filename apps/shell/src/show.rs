@@ -151,6 +151,8 @@ pub fn counters(processes: &Processes) -> Result<(), Failure> {
         ("context switches", counters.switches),
         ("kicks between cores", counters.kicks),
         ("TLB shootdowns", counters.shootdowns),
+        ("locks taken", counters.locks_taken),
+        ("locks waited for", counters.locks_waited),
     ] {
         println!("{name:20} {value:>12}");
     }

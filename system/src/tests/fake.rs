@@ -11,8 +11,8 @@ use std::vec::Vec;
 use anos_abi::boot::{ROOT_TABLE_SLOTS, UntypedRun, slot};
 use anos_abi::object::{Method, ThreadState};
 use anos_abi::{Error, Kind, PAGE_SIZE, Rights};
-use anos_interfaces::Message;
 use anos_interfaces::start::StartInfo;
+use anos_interfaces::{Message, Name};
 
 use crate::kernel::{Kernel, Received, Words};
 use crate::layout::ENDPOINT;
@@ -48,6 +48,12 @@ pub struct Fake {
     pub answers: Vec<(u32, Message)>,
     /// Replies that somebody waits on: callers here outlive whatever happens to the process that their badge names.
     pub occupied: BTreeSet<u32>,
+    /// Threads by object: the context that each has, by object.
+    pub contexts: BTreeMap<usize, usize>,
+    /// Contexts by object: the SchedControl of their core, by object, and the limit.
+    pub limits: BTreeMap<usize, (usize, u64, u64)>,
+    /// What threads are called, by object.
+    pub names: BTreeMap<usize, Name>,
     /// The slots of threads that have stopped; all others wait for a message.
     pub stopped: BTreeSet<u32>,
     pub printed: Vec<u8>,
@@ -126,6 +132,9 @@ impl Fake {
         if self.slots.values().any(|other| other.kind == cap.kind && other.object == cap.object) {
             return;
         }
+        if cap.kind == Kind::Thread {
+            self.contexts.remove(&cap.object);
+        }
         // The last capability: a table ends with all that lies in it.
         if cap.kind == Kind::CapTable {
             let inside: Vec<_> = self.slots.keys().filter(|key| key.0 == cap.object).copied().collect();
@@ -140,7 +149,7 @@ impl Fake {
         }
     }
 
-    fn retype(&mut self, untyped: Cap, words: &[u64], receive: u32) -> Result<(), Error> {
+    fn retype(&mut self, untyped: Cap, words: &[u64], pass: u32, receive: u32) -> Result<(), Error> {
         if let Some(left) = self.fail_after.as_mut() {
             *left = left.checked_sub(1).ok_or(Error::NotEnoughMemory)?;
         }
@@ -149,10 +158,11 @@ impl Fake {
         let bytes = match kind {
             Kind::Untyped | Kind::Frame => size * PAGE_SIZE,
             Kind::CapTable => size * 64,
-            Kind::Thread => PAGE_SIZE,
-            Kind::PageTable | Kind::AddressSpace => PAGE_SIZE,
+            Kind::Thread | Kind::PageTable | Kind::AddressSpace => PAGE_SIZE,
+            Kind::SchedContext => 128,
             _ => 64,
         };
+        let control = if kind == Kind::SchedContext { self.at(pass, Kind::SchedControl)?.object } else { 0 };
         if !self.slots.values().any(|cap| cap.parent == untyped.id) {
             self.used.insert(untyped.object, 0);
         }
@@ -165,6 +175,9 @@ impl Fake {
             let object = self.fresh();
             self.insert((ROOT_TABLE, at), kind, object, size, untyped.id)?;
             self.sizes.insert(object, size);
+            if kind == Kind::SchedContext {
+                self.limits.insert(object, (control, 0, 0));
+            }
         }
         self.used.insert(untyped.object, end);
         Ok(())
@@ -197,8 +210,12 @@ impl Fake {
             }
             Method::CapTableDelete => self.delete(at),
             Method::CapTableRevoke => {
-                let id = self.slots.get(&at).ok_or(Error::EmptySlot)?.id;
-                self.revoke(id);
+                let cap = *self.slots.get(&at).ok_or(Error::EmptySlot)?;
+                self.revoke(cap.id);
+                if cap.kind == Kind::SchedContext {
+                    // The thread's copy of it is gone.
+                    self.contexts.retain(|_, context| *context != cap.object);
+                }
             }
             _ => {
                 let Some(cap) = self.slots.get(&at) else { return Ok([0; 8]) };
@@ -206,6 +223,45 @@ impl Fake {
             }
         }
         Ok([0; 8])
+    }
+
+    fn set_context(&mut self, thread: usize, pass: u32) -> Result<(), Error> {
+        if pass == 0 {
+            self.contexts.remove(&thread);
+            return Ok(());
+        }
+        let context = self.at(pass, Kind::SchedContext)?.object;
+        if self.contexts.iter().any(|(&owner, &other)| other == context && owner != thread) {
+            return Err(Error::Busy);
+        }
+        self.contexts.insert(thread, context);
+        Ok(())
+    }
+
+    fn limit(&mut self, control: usize, words: &[u64], pass: u32) -> Result<(), Error> {
+        let context = self.at(pass, Kind::SchedContext)?.object;
+        let [budget, period, _] = *words else { return Err(Error::InvalidArgument) };
+        let limited = 10_000 <= budget && budget <= period && period <= 1 << 40;
+        match self.limits.get_mut(&context) {
+            Some(of) if of.0 == control && (limited || (budget, period) == (0, 0)) => *of = (control, budget, period),
+            _ => return Err(Error::InvalidArgument),
+        }
+        Ok(())
+    }
+
+    /// The limit of the context that a thread has, by the thread's slot in the root server's table.
+    pub fn limit_of(&self, thread: u32) -> Option<(u64, u64)> {
+        let context = self.contexts.get(&self.slots.get(&(ROOT_TABLE, thread))?.object)?;
+        self.limits.get(context).map(|&(_, budget, period)| (budget, period))
+    }
+
+    /// The core of the context that a thread has.
+    pub fn core_of(&self, thread: u32) -> Option<u32> {
+        let context = self.contexts.get(&self.slots.get(&(ROOT_TABLE, thread))?.object)?;
+        let control = self.limits.get(context)?.0;
+        (0..64).find(|core| {
+            self.slots.get(&(ROOT_TABLE, slot::SCHED_CONTROL + core)).is_some_and(|cap| cap.object == control)
+        })
     }
 
     fn map(&mut self, target: u32, address: Option<u64>) -> Result<(), Error> {
@@ -232,7 +288,7 @@ impl Kernel for Fake {
             return Err(Error::WrongKind);
         }
         match method {
-            Method::UntypedRetype => self.retype(cap, words, receive)?,
+            Method::UntypedRetype => self.retype(cap, words, pass, receive)?,
             Method::UntypedInfo => {
                 let used = self.used.get(&cap.object).copied().unwrap_or(0) / PAGE_SIZE;
                 return Ok([0, cap.size, used, 0, 0, 0, 0, 0]);
@@ -251,6 +307,14 @@ impl Kernel for Fake {
                 let state = if self.stopped.contains(&target) { ThreadState::Stopped } else { ThreadState::Receiving };
                 return Ok([state as u64, 7, 1, 1000, 0x40_0000, 0x3f_0000_0000, 0, 7]);
             }
+            Method::ThreadSetContext => self.set_context(cap.object, pass)?,
+            Method::ThreadStart if !self.contexts.contains_key(&cap.object) => return Err(Error::NotRunnable),
+            Method::SchedControlLimit => self.limit(cap.object, words, pass)?,
+            Method::DebugName => {
+                let thread = self.at(pass, Kind::Thread)?.object;
+                self.names.insert(thread, Name::from_words(words));
+            }
+            Method::DebugCounters => return Ok([words[0] + 1; 8]),
             Method::DebugWrite => {
                 let bytes = words[1..].iter().flat_map(|word| word.to_le_bytes());
                 self.printed.extend(bytes.take(usize::try_from(words[0]).unwrap_or(0)));

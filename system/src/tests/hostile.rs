@@ -12,7 +12,7 @@ use crate::end::GONE;
 
 fn labels() -> impl Strategy<Value = u64> {
     let known: Vec<u64> = (method::EXIT..=method::SHUTDOWN).filter(|&label| label != method::EXIT).collect();
-    prop_oneof![8 => prop::sample::select(known), 1 => any::<u64>(), 1 => Just(anos_abi::fault::LABEL), 1 => Just(method::EXIT)]
+    prop_oneof![8 => prop::sample::select(known), 1 => any::<u64>(), 1 => prop::sample::select(Vec::from([anos_abi::fault::LABEL, anos_abi::fault::SYSTEM_CALL_LABEL])), 1 => Just(method::EXIT)]
 }
 
 fn words() -> impl Strategy<Value = [u64; 8]> {

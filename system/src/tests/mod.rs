@@ -3,6 +3,7 @@
 
 mod archive;
 mod buddy;
+mod contexts;
 mod ends;
 mod fake;
 mod files;

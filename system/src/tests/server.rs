@@ -310,7 +310,7 @@ fn a_system_that_cannot_start_says_why() {
     assert_eq!(failure(&whole[..whole.len() - 512]), Some(BootFailure::BadArchive));
     assert_eq!(failure(&[]), Some(BootFailure::BadArchive));
     assert_eq!(failure(&files::tar(&[("other", b"")])), Some(BootFailure::NoManifest));
-    let bad = files::tar(&[("manifest.bin", b"AnosMan1\xff\xff")]);
+    let bad = files::tar(&[("manifest.bin", b"AnosMan2\xff\xff")]);
     assert!(matches!(failure(&bad), Some(BootFailure::BadManifest(_))));
 }
 
