@@ -261,7 +261,7 @@ methods! {
     /// pointer; ceiling.
     Thread.ThreadInfo = 10;
     /// Words: number of the first register. Words out: eight registers from there; 0 past the last. The order is that of
-    /// the [system call's roles](crate::syscall): words 0 to 7, operation, label, slots, reply, deadline, program counter,
+    /// the system call's roles: words 0 to 7, operation, label, slots, reply, deadline, program counter,
     /// stack pointer, thread pointer, then the architecture's others. `Busy` while the thread is ready.
     Thread.ThreadReadRegisters = 11;
     /// Words: number of the first register; how many (1 to 6); their values. `Busy` unless it is stopped or waits for its

@@ -73,6 +73,7 @@ pub struct Helper {
     /// Its thread.
     pub thread: Thread,
     /// Its CPU time.
+    #[expect(dead_code, reason = "for the cases about CPU time")]
     pub context: SchedContext,
     index: usize,
 }
