@@ -45,16 +45,27 @@ fn spend(context: &mut SchedContext, since: u64, spent: u64) {
         return;
     }
     context.left = context.left.saturating_sub_unsigned(spent);
+    // What was too much, because the timer came late, comes back a period later still.
+    let over = spent.min(u64::try_from(context.left.saturating_neg()).unwrap_or(0));
     let time = since.saturating_add(context.period);
+    give_back(context, Refill { time, amount: spent - over });
+    give_back(context, Refill { time: time.saturating_add(context.period), amount: over });
+}
+
+/// Some time will come back, later than all that is noted already.
+fn give_back(context: &mut SchedContext, coming: Refill) {
+    if coming.amount == 0 {
+        return;
+    }
     for refill in &mut context.refills {
         if refill.amount == 0 {
-            *refill = Refill { time, amount: spent };
+            *refill = coming;
             return;
         }
     }
     // No room: the last waits for this one.
     let [.., last] = &mut context.refills;
-    *last = Refill { time, amount: last.amount.saturating_add(spent) };
+    *last = Refill { time: coming.time, amount: last.amount.saturating_add(coming.amount) };
 }
 
 impl<M: Machine> Visit<'_, M> {

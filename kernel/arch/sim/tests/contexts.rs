@@ -131,6 +131,23 @@ fn no_window_as_long_as_the_period_sees_more_than_the_budget() {
 }
 
 #[test]
+fn who_ran_too_long_because_the_timer_was_late_gets_less_in_the_next_period() {
+    let mut sim = Sim::boot(2);
+    let program = sim.spawn(1, 5);
+    sim.limit(1, program.context, BUDGET, PERIOD, false);
+    // The timer comes when twice the budget has been used.
+    sim.pass(2 * BUDGET);
+    sim.check();
+    assert!(!runs(&sim, program));
+    sim.pass(PERIOD - 2 * BUDGET);
+    assert!(!runs(&sim, program), "the next budget has been used already");
+    sim.pass(PERIOD);
+    assert!(runs(&sim, program));
+    assert_eq!(compute(&mut sim, program, PERIOD), BUDGET);
+    sim.check();
+}
+
+#[test]
 fn a_thread_that_is_out_of_time_lets_less_urgent_ones_run() {
     let mut sim = Sim::boot(2);
     let urgent = sim.spawn(1, 50);
