@@ -1,9 +1,9 @@
 //! What a system call's registers ask for, and how it is answered.
 
 use anos_abi::{Error, Kind, Operation, Rights, Slots, Status, SystemCall, fault};
-use anos_machine::{Machine, Reason, Ref, Slot, SlotRef, Thread};
+use anos_machine::{Machine, Reason, Ref, Slot, SlotRef, Stop, Thread};
 
-use crate::{Outcome, Progress, Visit};
+use crate::{Outcome, Visit};
 
 /// A call on a kernel object, as the caller's registers put it.
 #[derive(Clone, Copy, Debug)]
@@ -117,8 +117,9 @@ impl<M: Machine> Visit<'_, M> {
             SystemCall::Recv => self.receive_from(thread, &target, deadline, reply),
             SystemCall::ReplyRecv => {
                 let reply_at = self.check_receive(thread, &target, reply, true)?;
-                if self.turn_away(thread, &target)? == Progress::Again {
-                    return self.put_off_call(thread);
+                if let Err(stop) = self.turn_away(thread, &target) {
+                    let again = stop == Stop::refused(Error::Again);
+                    return if again { self.put_off_call(thread) } else { Err(stop) };
                 }
                 self.need_receive(thread, &target)?;
                 self.reply(thread, reply_at)?;

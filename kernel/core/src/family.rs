@@ -8,7 +8,7 @@
 use anos_abi::{Error, Kind};
 use anos_machine::{Machine, Slot, SlotRef};
 
-use crate::{Outcome, Progress, Visit, bounds};
+use crate::{Outcome, Visit, bounds};
 
 impl<M: Machine> Visit<'_, M> {
     /// The capability in a slot.
@@ -33,7 +33,7 @@ impl<M: Machine> Visit<'_, M> {
         self.need(to)?;
         let above = self.slot(parent)?;
         let below = match above.next.some() {
-            Some(next) => self.slot(next)?.depth,
+            Some(next) => self.held.store.see(next)?.depth,
             None => 0,
         };
         content.depth = (above.depth.saturating_add(1)).max(if below > above.depth { below } else { 0 });
@@ -86,7 +86,7 @@ impl<M: Machine> Visit<'_, M> {
     /// Whether anything was derived from this capability.
     pub fn has_children(&mut self, slot: &Slot) -> Outcome<bool> {
         match slot.next.some() {
-            Some(next) => Ok(self.slot(next)?.depth > slot.depth),
+            Some(next) => Ok(self.held.store.see(next)?.depth > slot.depth),
             None => Ok(false),
         }
     }
@@ -95,7 +95,7 @@ impl<M: Machine> Visit<'_, M> {
     pub fn is_last(&mut self, slot: &Slot) -> Outcome<bool> {
         for neighbour in [slot.previous, slot.next] {
             if let Some(neighbour) = neighbour.some() {
-                let other = self.slot(neighbour)?;
+                let other = self.held.store.see(neighbour)?;
                 if other.kind == slot.kind && other.object == slot.object {
                     return Ok(false);
                 }
@@ -114,7 +114,7 @@ impl<M: Machine> Visit<'_, M> {
     /// Whether a sibling (or what stems from one) stands in front, not the parent.
     fn has_newer_sibling(&mut self, slot: &Slot) -> Outcome<bool> {
         match slot.previous.some() {
-            Some(previous) => Ok(self.slot(previous)?.depth >= slot.depth),
+            Some(previous) => Ok(self.held.store.see(previous)?.depth >= slot.depth),
             None => Ok(false),
         }
     }
@@ -124,7 +124,7 @@ impl<M: Machine> Visit<'_, M> {
         let mut next = slot.next;
         for count in 0..=bounds::HEIRS {
             let Some(at) = next.some() else { return Ok(count) };
-            let heir = self.slot(at)?;
+            let heir = self.held.store.see(at)?;
             if heir.depth <= slot.depth {
                 return Ok(count);
             }
@@ -171,26 +171,23 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     /// Deletes a capability, and ends its object if it was the last one. `Again`: the object ends in steps.
-    pub fn delete(&mut self, at: SlotRef) -> Outcome<Progress> {
+    pub fn delete(&mut self, at: SlotRef) -> Outcome {
         let slot = self.slot(at)?;
         if slot.is_empty() {
-            return Ok(Progress::Done);
+            return Ok(());
         }
         if self.ends_something(at, &slot)? {
             self.need_all()?;
         }
         self.need_slot(at)?;
-        let ended = match slot.kind() {
+        match slot.kind() {
             // The thread that uses it may run on for a while, and must not put anything into a table that ends.
             Kind::CapTable if self.is_last(&slot)? && self.is_in_thread(at)? => return self.orphan_table(at, &slot),
             Kind::CapTable if self.is_last(&slot)? => self.empty_table(at, &slot)?,
             Kind::Thread if self.is_last(&slot)? => self.end_thread(&slot)?,
             _ => return self.delete_leaf(at, &slot),
-        };
-        if ended == Progress::Done {
-            self.unlink(at)?;
         }
-        Ok(ended)
+        self.unlink(at)
     }
 
     /// Whether more than one capability and a mapping goes with this one: an object ends, a thread loses a part of its
@@ -201,30 +198,27 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     /// Deletes a capability inside a table that ends. Not `delete`: that would be recursion.
-    fn delete_in_table(&mut self, at: SlotRef) -> Outcome<Progress> {
+    fn delete_in_table(&mut self, at: SlotRef) -> Outcome {
         let slot = self.slot(at)?;
         if slot.kind() != Kind::Thread || !self.is_last(&slot)? {
             return self.delete_in_thread(at);
         }
-        let ended = self.end_thread(&slot)?;
-        if ended == Progress::Done {
-            self.unlink(at)?;
-        }
-        Ok(ended)
+        self.end_thread(&slot)?;
+        self.unlink(at)
     }
 
     /// Deletes a capability inside a thread that ends, or that isn't a thread's last inside a table that ends.
-    pub(crate) fn delete_in_thread(&mut self, at: SlotRef) -> Outcome<Progress> {
+    pub(crate) fn delete_in_thread(&mut self, at: SlotRef) -> Outcome {
         let slot = self.slot(at)?;
         match slot.kind() {
-            Kind::Empty => Ok(Progress::Done),
+            Kind::Empty => Ok(()),
             Kind::CapTable if self.is_last(&slot)? => self.orphan_table(at, &slot),
             _ => self.delete_leaf(at, &slot),
         }
     }
 
     /// Deletes a capability to an object that holds no capabilities, or one that isn't the last.
-    fn delete_leaf(&mut self, at: SlotRef, slot: &Slot) -> Outcome<Progress> {
+    fn delete_leaf(&mut self, at: SlotRef, slot: &Slot) -> Outcome {
         match slot.kind() {
             Kind::Frame if slot.space != 0 => self.unmap_frame(at)?,
             Kind::PageTable if slot.space != 0 => self.unmap_table(at)?,
@@ -232,40 +226,34 @@ impl<M: Machine> Visit<'_, M> {
             _ => {}
         }
         if self.is_last(slot)? {
-            let ended = match slot.kind() {
+            match slot.kind() {
                 Kind::Endpoint => self.end_endpoint(slot.object)?,
                 Kind::Notification => self.end_notification(slot.object)?,
                 Kind::Reply => self.end_reply(slot.object)?,
                 Kind::AddressSpace => self.end_space(slot.object)?,
                 Kind::Interrupt => self.end_interrupt(slot.object)?,
-                _ => Progress::Done,
-            };
-            if ended == Progress::Again {
-                return Ok(Progress::Again);
+                _ => {}
             }
         }
         self.before_unlink(at, slot)?;
-        self.unlink(at)?;
-        Ok(Progress::Done)
+        self.unlink(at)
     }
 
     /// Deletes what was derived from a capability, a few at a time.
-    pub fn revoke(&mut self, at: SlotRef) -> Outcome<Progress> {
+    pub fn revoke(&mut self, at: SlotRef) -> Outcome {
         let slot = self.slot(at)?;
         if self.has_children(&slot)? {
             self.need_all()?;
         }
         for _ in 0..bounds::DELETE_STEPS {
             let slot = self.slot(at)?;
-            let Some(next) = slot.next.some() else { return Ok(Progress::Done) };
-            if slot.is_empty() || self.slot(next)?.depth <= slot.depth {
-                return Ok(Progress::Done);
+            let Some(next) = slot.next.some() else { return Ok(()) };
+            if slot.is_empty() || self.held.store.see(next)?.depth <= slot.depth {
+                return Ok(());
             }
-            if self.delete(next)? == Progress::Again {
-                return Ok(Progress::Again);
-            }
+            self.delete(next)?;
         }
-        Ok(Progress::Again)
+        Err(Error::Again.into())
     }
 
     /// A table that ends loses its capabilities, a few at a time; `badge` counts the slots done.
@@ -273,35 +261,34 @@ impl<M: Machine> Visit<'_, M> {
     /// The table's own capability may lie in the table: it stays until the rest is gone. Meanwhile nothing more gets in:
     /// `take_in` refuses, no thread uses the table (it would hold another capability to it), and the capability itself
     /// stays where it is, so that who began goes on.
-    fn empty_table(&mut self, own: SlotRef, table: &Slot) -> Outcome<Progress> {
+    fn empty_table(&mut self, own: SlotRef, table: &Slot) -> Outcome {
         let mut deleted = 0;
         let mut cursor = table.badge;
         let end = table.extent.min(cursor.saturating_add(bounds::TABLE_SLOTS));
         while cursor < end && deleted < bounds::DELETE_STEPS {
             let at = table_slot(table, cursor);
-            if at != own && !self.slot(at)?.is_empty() {
+            if at != own && !self.held.store.see(at)?.is_empty() {
                 deleted += 1;
-                if self.delete_in_table(at)? == Progress::Again {
+                // With all locks held, this fails only if there is more to do.
+                if self.delete_in_table(at).is_err() {
                     break;
                 }
             }
             cursor += 1;
         }
         self.held.store.get(own)?.badge = cursor;
-        Ok(if cursor < table.extent { Progress::Again } else { Progress::Done })
+        if cursor < table.extent { Err(Error::Again.into()) } else { Ok(()) }
     }
 
     /// A thread that ends stops, and loses its capabilities.
-    fn end_thread(&mut self, slot: &Slot) -> Outcome<Progress> {
+    fn end_thread(&mut self, slot: &Slot) -> Outcome {
         let thread = anos_machine::Ref::at(slot.object);
         self.stop(thread)?;
         for part in crate::thread::Part::ALL {
-            if self.delete_in_thread(part.of(thread))? == Progress::Again {
-                return Ok(Progress::Again);
-            }
+            self.delete_in_thread(part.of(thread))?;
         }
         self.forget(thread)?;
-        Ok(Progress::Done)
+        Ok(())
     }
 
     fn is_in_thread(&mut self, at: SlotRef) -> Outcome<bool> {
@@ -311,12 +298,12 @@ impl<M: Machine> Visit<'_, M> {
     /// The last capability to a table, in a thread or in an object that ends, moves into the table's own slot 0, which
     /// nobody can name: it ends when the memory that it is made of is revoked. So tables that hold one another need no
     /// recursion.
-    fn orphan_table(&mut self, at: SlotRef, slot: &Slot) -> Outcome<Progress> {
+    fn orphan_table(&mut self, at: SlotRef, slot: &Slot) -> Outcome {
         let zero = table_slot(slot, 0);
         if zero != at {
             self.move_slot(at, zero)?;
         }
-        Ok(Progress::Done)
+        Ok(())
     }
 }
 

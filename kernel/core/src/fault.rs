@@ -12,7 +12,7 @@ impl<M: Machine> Visit<'_, M> {
     pub(crate) fn fault(&mut self, fault: Fault) -> Outcome {
         let Some(thread) = self.mine()?.current.some() else { return Ok(()) };
         // Of any other thread, its creator can tell. Writing takes long, and holds locks: nobody else may cause it.
-        let handled = !self.slot(Part::FaultEndpoint.of(thread))?.is_empty();
+        let handled = !self.held.store.see(Part::FaultEndpoint.of(thread))?.is_empty();
         let reported = !handled && self.held.global()?.root_thread == thread;
         self.fault_of(thread, [fault.kind as u64, fault.address, fault.cause])?;
         let pc = self.held.store.see(thread)?.registers.pc;

@@ -9,7 +9,7 @@ use anos_machine::{CoreId, Machine, PageRecord, Ref, Reset, Slot, SlotRef, Threa
 use crate::bounds::MAX_INTERRUPTS;
 use crate::call::Request;
 use crate::family::{may_derive, table_slot};
-use crate::{Outcome, Progress, Visit};
+use crate::{Outcome, Visit};
 
 /// A set of interrupt lines.
 fn line_bit(lines: &mut [u64; MAX_INTERRUPTS / 64], line: u64) -> Option<(&mut u64, u64)> {
@@ -90,7 +90,7 @@ impl<M: Machine> Visit<'_, M> {
         }
         self.need_all()?;
         let to = self.line_slot(line)?;
-        if !self.slot(to)?.is_empty() {
+        if !self.held.store.see(to)?.is_empty() {
             return Err(Error::Busy.into());
         }
         let copy = self.copy_of(&source, Rights::ALL)?;
@@ -102,7 +102,7 @@ impl<M: Machine> Visit<'_, M> {
     pub(crate) fn interrupt_ack(&mut self, request: &Request) -> Outcome {
         let line = request.target.object;
         let at = self.line_slot(line)?;
-        if self.slot(at)?.is_empty() {
+        if self.held.store.see(at)?.is_empty() {
             return Err(Error::NotMapped.into());
         }
         self.machine.interrupt_unmask(line_of(line)?);
@@ -111,7 +111,7 @@ impl<M: Machine> Visit<'_, M> {
 
     pub(crate) fn interrupt_unbind(&mut self, request: &Request) -> Outcome {
         self.need_all()?;
-        self.unbind(request.target.object)?.answer()
+        self.unbind(request.target.object)
     }
 
     pub(crate) fn interrupt_message(&mut self, request: &Request) -> Outcome {
@@ -120,27 +120,25 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     /// The line signals nobody any more. Not `delete`, which may have led here.
-    fn unbind(&mut self, line: u64) -> Outcome<Progress> {
+    fn unbind(&mut self, line: u64) -> Outcome {
         self.machine.interrupt_mask(line_of(line)?);
         let at = self.line_slot(line)?;
         let slot = self.slot(at)?;
         if slot.is_empty() {
-            return Ok(Progress::Done);
+            return Ok(());
         }
-        if self.is_last(&slot)? && self.end_notification(slot.object)? == Progress::Again {
-            return Ok(Progress::Again);
+        if self.is_last(&slot)? {
+            self.end_notification(slot.object)?;
         }
         self.unlink(at)?;
-        Ok(Progress::Done)
+        Ok(())
     }
 
     /// The last capability to a line goes.
-    pub(crate) fn end_interrupt(&mut self, line: u64) -> Outcome<Progress> {
-        if self.unbind(line)? == Progress::Again {
-            return Ok(Progress::Again);
-        }
+    pub(crate) fn end_interrupt(&mut self, line: u64) -> Outcome {
+        self.unbind(line)?;
         put_line(&mut self.held.global()?.interrupts_taken, line, false);
-        Ok(Progress::Done)
+        Ok(())
     }
 
     pub(crate) fn io_port_control_get(&mut self, request: &Request) -> Outcome {

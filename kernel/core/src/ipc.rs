@@ -11,7 +11,7 @@ use anos_machine::{Endpoint, Machine, Notification, Ref, Reply, Slot, SlotRef, T
 use crate::bounds::WAKE_STEPS;
 use crate::schedule::{push_back, remove};
 use crate::thread::Part;
-use crate::{Outcome, Progress, Visit};
+use crate::{Outcome, Visit};
 
 /// `Thread::sending` of a thread that waits to send, without waiting for an answer afterwards.
 pub(crate) const SEND: u8 = 0;
@@ -69,19 +69,19 @@ impl<M: Machine> Visit<'_, M> {
 
     /// A thread that runs on borrowed time is about to give it back and take the next message: those who only send are
     /// turned away, a few at a time. `Again` if there are more.
-    pub(crate) fn turn_away(&mut self, thread: Ref<Thread>, target: &Slot) -> Outcome<Progress> {
+    pub(crate) fn turn_away(&mut self, thread: Ref<Thread>, target: &Slot) -> Outcome {
         if target.kind() != Kind::Endpoint || self.held.store.see(thread)?.lender.is_none() {
-            return Ok(Progress::Done);
+            return Ok(());
         }
         for _ in 0..WAKE_STEPS {
             let Endpoint { queue, waiting, .. } = *self.held.store.see(Ref::<Endpoint>::at(target.object))?;
-            let Some(sender) = queue.head.some().filter(|_| waiting == SENDERS) else { return Ok(Progress::Done) };
+            let Some(sender) = queue.head.some().filter(|_| waiting == SENDERS) else { return Ok(()) };
             if self.held.store.see(sender)?.sending != SEND {
-                return Ok(Progress::Done);
+                return Ok(());
             }
             self.wake_with(sender, Error::NotRunnable)?;
         }
-        Ok(Progress::Again)
+        Err(Error::Again.into())
     }
 
     /// The message of a thread goes to a receiver that waits, or the thread waits for one. Answers whether one did.
@@ -154,7 +154,7 @@ impl<M: Machine> Visit<'_, M> {
 
     /// The running thread is about to receive.
     pub(crate) fn need_receive(&mut self, thread: Ref<Thread>, target: &Slot) -> Outcome {
-        let bound = self.slot(Part::Bound.of(thread))?;
+        let bound = self.held.store.see(Part::Bound.of(thread))?;
         self.need(Ref::<Notification>::at(bound.object))?;
         self.held.store.own(target.object)?;
         if target.kind() == Kind::Notification {
@@ -257,7 +257,7 @@ impl<M: Machine> Visit<'_, M> {
     fn free_reply(&mut self, receiver: Ref<Thread>) -> Outcome<Option<Ref<Reply>>> {
         let index = self.held.store.get(receiver)?.registers.reply;
         let Ok(at) = self.slot_of_thread(receiver, index) else { return Ok(None) };
-        let slot = self.slot(at)?;
+        let slot = self.held.store.see(at)?;
         if slot.kind() != Kind::Reply {
             return Ok(None);
         }
@@ -278,7 +278,7 @@ impl<M: Machine> Visit<'_, M> {
         else {
             return Ok(None);
         };
-        let possible = !self.slot(from)?.is_empty() && self.slot(to)?.is_empty();
+        let possible = !self.held.store.see(from)?.is_empty() && self.held.store.see(to)?.is_empty();
         Ok(possible.then_some((from, to)))
     }
 
@@ -335,8 +335,7 @@ impl<M: Machine> Visit<'_, M> {
         let me = self.me;
         self.held.store.settle(target.object, me)?;
         if !reply_at.is_none() {
-            let reply = self.slot(reply_at)?;
-            self.held.store.settle(reply.object, me)?;
+            self.held.store.settle(self.held.store.see(reply_at)?.object, me)?;
         }
         self.held.store.get(thread)?.deadline = deadline;
         if target.kind() == Kind::Notification {
@@ -363,7 +362,7 @@ impl<M: Machine> Visit<'_, M> {
 
     /// The message in a thread's registers answers the caller of a Reply, if there is still one.
     pub(crate) fn reply(&mut self, thread: Ref<Thread>, at: SlotRef) -> Outcome {
-        let reply = Ref::<Reply>::at(self.slot(at)?.object);
+        let reply = Ref::<Reply>::at(self.held.store.see(at)?.object);
         let Some(caller) = self.held.store.see(reply)?.caller.some() else { return Ok(()) };
         self.need(caller)?;
         let registers = &self.held.store.see(thread)?.registers;
@@ -408,36 +407,36 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     /// An endpoint ends: who waits on it is told, a few at a time.
-    pub(crate) fn end_endpoint(&mut self, address: u64) -> Outcome<Progress> {
+    pub(crate) fn end_endpoint(&mut self, address: u64) -> Outcome {
         for _ in 0..WAKE_STEPS {
             let record = *self.held.store.see(Ref::<Endpoint>::at(address))?;
-            let Some(thread) = record.queue.head.some() else { return Ok(Progress::Done) };
+            let Some(thread) = record.queue.head.some() else { return Ok(()) };
             let error = if record.waiting == SENDERS { Error::PeerDied } else { Error::Cancelled };
             self.wake_with(thread, error)?;
         }
-        Ok(Progress::Again)
+        Err(Error::Again.into())
     }
 
     /// A notification ends: who waits on it is told, a few at a time.
-    pub(crate) fn end_notification(&mut self, address: u64) -> Outcome<Progress> {
+    pub(crate) fn end_notification(&mut self, address: u64) -> Outcome {
         for _ in 0..WAKE_STEPS {
             let head = self.held.store.see(Ref::<Notification>::at(address))?.queue.head;
-            let Some(thread) = head.some() else { return Ok(Progress::Done) };
+            let Some(thread) = head.some() else { return Ok(()) };
             self.wake_with(thread, Error::Cancelled)?;
         }
-        Ok(Progress::Again)
+        Err(Error::Again.into())
     }
 
     /// A Reply ends: its caller gets no answer.
-    pub(crate) fn end_reply(&mut self, address: u64) -> Outcome<Progress> {
+    pub(crate) fn end_reply(&mut self, address: u64) -> Outcome {
         if let Some(caller) = self.held.store.see(Ref::<Reply>::at(address))?.caller.some() {
             self.wake_with(caller, Error::PeerDied)?;
         }
-        Ok(Progress::Done)
+        Ok(())
     }
 
     /// Every wait to send with this badge is called off, a few at a time.
-    pub(crate) fn cancel_badge(&mut self, endpoint: Ref<Endpoint>, badge: u64) -> Outcome<Progress> {
+    pub(crate) fn cancel_badge(&mut self, endpoint: Ref<Endpoint>, badge: u64) -> Outcome {
         let record = self.held.store.get(endpoint)?;
         if record.cursor_badge != badge || record.waiting != SENDERS {
             (record.cursor, record.cursor_badge) = (Ref::NONE, badge);
@@ -445,7 +444,7 @@ impl<M: Machine> Visit<'_, M> {
         for _ in 0..WAKE_STEPS {
             let Endpoint { queue, waiting, cursor, .. } = *self.held.store.see(endpoint)?;
             let Some(thread) = cursor.some().or(queue.head.some()).filter(|_| waiting == SENDERS) else {
-                return Ok(Progress::Done);
+                return Ok(());
             };
             let record = self.held.store.see(thread)?;
             let (next, matches) = (record.links.next, record.badge == badge);
@@ -454,10 +453,10 @@ impl<M: Machine> Visit<'_, M> {
             }
             self.held.store.get(endpoint)?.cursor = next;
             if next.is_none() {
-                return Ok(Progress::Done);
+                return Ok(());
             }
         }
-        Ok(Progress::Again)
+        Err(Error::Again.into())
     }
 
     /// A thread sends its fault to its handler.

@@ -50,18 +50,9 @@ pub use state::{CoreState, Counters, Global, Tag, Timers};
 /// Everything the kernel knows, but for what lies in memory.
 pub type Kernel = Shared<CoreState, Global>;
 
-/// What a step of a transition answers.
+/// What a step of a transition answers. Long work that isn't finished is refused with `Again`: what was done stays done,
+/// and the caller asks again.
 pub(crate) type Outcome<T = ()> = Result<T, Stop>;
-
-/// Whether something is finished.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub(crate) enum Progress {
-    /// Nothing is left to do.
-    Done,
-    /// The caller must ask again.
-    Again,
-}
 
 /// One core's visit to the kernel.
 pub(crate) struct Visit<'a, M> {

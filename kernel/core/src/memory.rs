@@ -11,7 +11,7 @@ use crate::bounds::{MAX_LEVELS, TAGS};
 use crate::call::Request;
 use crate::state::{CoreState, Tag};
 use crate::table::rights_of;
-use crate::{Outcome, Progress, Visit};
+use crate::{Outcome, Visit};
 
 /// Bytes that a table of level 1 maps, and a large page.
 const LARGE: u64 = 512 * PAGE_SIZE;
@@ -73,17 +73,17 @@ impl<M: Machine> Visit<'_, M> {
 
     /// The last capability to a space goes: what is mapped in it is no longer. `Again` until no core has it loaded (those
     /// that do have lost their thread, and are on their way): its root table may then be given other uses.
-    pub(crate) fn end_space(&mut self, root: u64) -> Outcome<Progress> {
+    pub(crate) fn end_space(&mut self, root: u64) -> Outcome {
         if self.mine()?.loaded == root {
             self.load(0)?;
         }
         let record = self.held.store.own(root)?;
         if record.loaded() != CoreSet::NONE {
-            return Ok(Progress::Again);
+            return Err(Error::Again.into());
         }
         record.set_space(0);
         self.held.store.set_kind(root, Kind::Empty)?;
-        Ok(Progress::Done)
+        Ok(())
     }
 
     pub(crate) fn space_info(&mut self) -> Outcome {

@@ -71,10 +71,7 @@ impl<M: Machine> Visit<'_, M> {
 
     /// Takes the bits of the notification bound to a thread, if any.
     pub(crate) fn take_bound_signal(&mut self, thread: Ref<Thread>) -> Outcome<bool> {
-        let slot = self.slot(Part::Bound.of(thread))?;
-        if slot.is_empty() {
-            return Ok(false);
-        }
-        self.take_signal(thread, Ref::at(slot.object))
+        let bound = Ref::at(self.held.store.see(Part::Bound.of(thread))?.object);
+        if bound.is_none() { Ok(false) } else { self.take_signal(thread, bound) }
     }
 }

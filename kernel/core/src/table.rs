@@ -6,29 +6,21 @@ use anos_machine::{Machine, Ref, Slot, SlotRef, Thread};
 use crate::call::Request;
 use crate::family::{ends, table_slot};
 use crate::thread::Part;
-use crate::{Outcome, Progress, Visit};
+use crate::{Outcome, Visit};
 
 impl<M: Machine> Visit<'_, M> {
-    /// The slot with this number of a table. Slot 0 is never used.
-    pub fn slot_of(&mut self, table: &Slot, index: u64) -> Outcome<SlotRef> {
-        if index == 0 || index >= table.extent {
-            return Err(Error::InvalidSlot.into());
-        }
-        Ok(table_slot(table, index))
-    }
-
     /// The slot with this number of the table that a thread uses.
-    pub fn slot_of_thread(&mut self, thread: anos_machine::Ref<Thread>, index: u64) -> Outcome<SlotRef> {
-        let table = self.slot(Part::Table.of(thread))?;
+    pub fn slot_of_thread(&self, thread: Ref<Thread>, index: u64) -> Outcome<SlotRef> {
+        let table = self.held.store.see(Part::Table.of(thread))?;
         if table.kind() != Kind::CapTable {
             return Err(Error::InvalidSlot.into());
         }
-        self.slot_of(&table, index)
+        slot_of(table, index)
     }
 
     /// The slot with this number of the running thread's table. The table is at home on this core from
     /// now on, so that looking needs no other lock.
-    pub fn find(&mut self, thread: anos_machine::Ref<Thread>, index: u64) -> Outcome<SlotRef> {
+    pub fn find(&mut self, thread: Ref<Thread>, index: u64) -> Outcome<SlotRef> {
         let at = self.slot_of_thread(thread, index)?;
         self.held.store.join(at.address())?;
         Ok(at)
@@ -39,8 +31,8 @@ impl<M: Machine> Visit<'_, M> {
         if ends(table) {
             return Err(Error::Busy.into());
         }
-        let at = self.slot_of(table, index)?;
-        if self.slot(at)?.is_empty() { Ok(at) } else { Err(Error::SlotOccupied.into()) }
+        let at = slot_of(table, index)?;
+        if self.held.store.see(at)?.is_empty() { Ok(at) } else { Err(Error::SlotOccupied.into()) }
     }
 
     pub(crate) fn table_copy(&mut self, request: &Request, badge: Option<u64>) -> Outcome {
@@ -69,26 +61,26 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     pub(crate) fn table_delete(&mut self, request: &Request) -> Outcome {
-        let at = self.slot_of(&request.target, request.words[0])?;
+        let at = slot_of(&request.target, request.words[0])?;
         if !self.can_leave(at)? {
             return Err(Error::Busy.into());
         }
-        self.delete(at)?.answer()
+        self.delete(at)
     }
 
     pub(crate) fn table_revoke(&mut self, request: &Request) -> Outcome {
-        let at = self.slot_of(&request.target, request.words[0])?;
-        self.revoke(at)?.answer()
+        let at = slot_of(&request.target, request.words[0])?;
+        self.revoke(at)
     }
 
     pub(crate) fn table_cancel(&mut self, request: &Request) -> Outcome {
-        let at = self.slot_of(&request.target, request.words[0])?;
+        let at = slot_of(&request.target, request.words[0])?;
         let slot = self.slot(at)?;
         if slot.kind() != Kind::Endpoint {
             return Err(if slot.is_empty() { Error::EmptySlot } else { Error::WrongKind }.into());
         }
         self.need_all()?;
-        self.cancel_badge(Ref::at(slot.object), slot.badge)?.answer()
+        self.cancel_badge(Ref::at(slot.object), slot.badge)
     }
 
     pub(crate) fn table_info(&mut self, request: &Request) -> Outcome {
@@ -97,7 +89,7 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     pub(crate) fn table_look(&mut self, request: &Request) -> Outcome {
-        let at = self.slot_of(&request.target, request.words[0])?;
+        let at = slot_of(&request.target, request.words[0])?;
         let slot = self.slot(at)?;
         let size = match slot.kind() {
             Kind::Untyped | Kind::Frame | Kind::CapTable => slot.extent,
@@ -113,14 +105,12 @@ impl<M: Machine> Visit<'_, M> {
     }
 }
 
-impl Progress {
-    /// As an answer to the caller.
-    pub(crate) fn answer(self) -> Outcome {
-        match self {
-            Progress::Done => Ok(()),
-            Progress::Again => Err(Error::Again.into()),
-        }
+/// The slot with this number of a table. Slot 0 is never used.
+fn slot_of(table: &Slot, index: u64) -> Outcome<SlotRef> {
+    if index == 0 || index >= table.extent {
+        return Err(Error::InvalidSlot.into());
     }
+    Ok(table_slot(table, index))
 }
 
 /// Rights from a message word.

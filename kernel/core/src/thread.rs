@@ -56,11 +56,11 @@ impl<M: Machine> Visit<'_, M> {
         self.need_all()?;
         let to = part.of(thread);
         if from.is_none() {
-            return self.delete_in_thread(to)?.answer();
+            return self.delete_in_thread(to);
         }
         let source = self.slot(from)?;
         let copy = self.copy_of(&source, Rights::ALL)?;
-        self.delete_in_thread(to)?.answer()?;
+        self.delete_in_thread(to)?;
         self.derive(from, to, copy)
     }
 

@@ -11,7 +11,7 @@ use crate::bounds::{CLEAR_PAGES, MAX_TABLE_SLOTS, RETYPE_COUNT, RETYPE_PAGES};
 use crate::call::Request;
 use crate::context::core_of;
 use crate::family::may_derive;
-use crate::{Outcome, Progress, Visit};
+use crate::{Outcome, Visit};
 
 /// 512 pages: what one large page maps.
 const LARGE: u64 = 512 * PAGE_SIZE;
@@ -78,8 +78,8 @@ impl<M: Machine> Visit<'_, M> {
             self.held.global()?;
         }
         self.need_pages(&untyped, &plan)?;
-        if untyped.device == 0 && self.clear(request.at, &mut untyped, &plan)? == Progress::Again {
-            return Err(Error::Again.into());
+        if untyped.device == 0 {
+            self.clear(request.at, &mut untyped, &plan)?;
         }
         untyped.badge = plan.end;
         self.save(request.at, &untyped)?;
@@ -160,10 +160,10 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     /// Clears the pages that the objects need, a few per call.
-    fn clear(&mut self, at: SlotRef, untyped: &mut Slot, plan: &Plan) -> Outcome<Progress> {
+    fn clear(&mut self, at: SlotRef, untyped: &mut Slot, plan: &Plan) -> Outcome {
         if plan.kind == Kind::Untyped {
             // Its own retypes clear it.
-            return Ok(Progress::Done);
+            return Ok(());
         }
         // Pages below the watermark are in use. Where clearing went on earlier, it goes on, if that is on the way: a
         // Frame that needs another alignment may have had it begin elsewhere.
@@ -184,9 +184,9 @@ impl<M: Machine> Visit<'_, M> {
         untyped.space = from;
         if from < plan.end {
             self.save(at, untyped)?;
-            return Ok(Progress::Again);
+            return Err(Error::Again.into());
         }
-        Ok(Progress::Done)
+        Ok(())
     }
 
     /// The pages that the objects come to lie in are about to change.
