@@ -152,8 +152,12 @@ impl Rights {
     }
 }
 
+// Each line says: the method and its number, the right that it takes, its errors, what bounds its work.
 macro_rules! methods {
-    ($($(#[$doc:meta])* $kind:ident . $name:ident = $number:literal;)*) => {
+    ($(
+        $(#[$doc:meta])*
+        $kind:ident . $name:ident = $number:literal, $right:ident, [$($error:ident),*], [$($bound:ident),*];
+    )*) => {
         /// Every method of every kernel object. The number is the label to send: the kind in bits 8..16, so a method
         /// of another kind is never taken for one of this.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,6 +181,28 @@ macro_rules! methods {
             pub const fn label(self) -> u64 {
                 self as u64
             }
+
+            /// The right that the capability must have, apart from what a method's own text says.
+            pub const fn right(self) -> Rights {
+                match self {
+                    $(Method::$name => Rights::$right,)*
+                }
+            }
+
+            /// What it can answer besides success, [`Error::MissingRights`], and, if the call wasn't one of this object's
+            /// methods, [`Error::InvalidMethod`].
+            pub const fn errors(self) -> &'static [Error] {
+                match self {
+                    $(Method::$name => &[$(Error::$error),*],)*
+                }
+            }
+
+            /// The names of the constants that bound its work, apart from a handful of steps that every call takes.
+            pub const fn bounds(self) -> &'static [&'static str] {
+                match self {
+                    $(Method::$name => &[$(stringify!($bound)),*],)*
+                }
+            }
         }
 
         impl TryFrom<u64> for Method {
@@ -195,126 +221,126 @@ methods! {
     /// count; position (pages from the start; device memory only). Pass: for SchedContexts, the SchedControl of their
     /// core. Receive: slot of the first new capability, the others follow. New memory is clear; clearing goes in bounded
     /// steps, so the answer may be `Again`.
-    Untyped.UntypedRetype = 1;
+    Untyped.UntypedRetype = 1, WRITE, [InvalidArgument, NotEnoughMemory, SlotOccupied, InvalidSlot, EmptySlot, WrongKind, TooDeep, Again], [RETYPE_COUNT, RETYPE_PAGES, CLEAR_PAGES];
     /// Words out: physical address; pages; pages used; 1 if device memory.
-    Untyped.UntypedInfo = 2;
+    Untyped.UntypedInfo = 2, READ, [], [];
 
     /// Maps the Frame. Words: virtual address; rights (as [`Rights`]: read, write, execute, never the last two
     /// together); 1 for uncached. Pass: the AddressSpace.
-    Frame.FrameMap = 1;
+    Frame.FrameMap = 1, READ, [InvalidSlot, EmptySlot, WrongKind, AlreadyMapped, InvalidArgument, MissingTable], [RETYPE_PAGES, MAX_LEVELS, MAX_CORES];
     /// Takes the mapping away, on every core.
-    Frame.FrameUnmap = 2;
+    Frame.FrameUnmap = 2, READ, [NotMapped], [RETYPE_PAGES, MAX_LEVELS, MAX_CORES];
     /// Words out: physical address; pages; virtual address where mapped, or 0.
-    Frame.FrameInfo = 3;
+    Frame.FrameInfo = 3, READ, [], [];
 
     /// Puts the table into an AddressSpace. Words: any virtual address it shall cover; its level (1 holds pages, 2
     /// holds level-1 tables, and so on). Pass: the AddressSpace.
-    PageTable.PageTableMap = 1;
+    PageTable.PageTableMap = 1, WRITE, [InvalidSlot, EmptySlot, WrongKind, AlreadyMapped, InvalidArgument, MissingTable], [MAX_LEVELS, MAX_CORES];
     /// Takes the table, with all it maps, out of its AddressSpace.
-    PageTable.PageTableUnmap = 2;
+    PageTable.PageTableUnmap = 2, WRITE, [NotMapped], [MAX_LEVELS, MAX_CORES];
 
     /// Words out: levels of page tables; first address past user space.
-    AddressSpace.AddressSpaceInfo = 1;
+    AddressSpace.AddressSpaceInfo = 1, READ, [], [];
 
     /// Copies the passed capability. Words: slot in this table; rights to keep (as [`Rights`]). The badge stays.
-    CapTable.CapTableCopy = 1;
+    CapTable.CapTableCopy = 1, WRITE, [InvalidSlot, EmptySlot, SlotOccupied, InvalidArgument, NotCopyable, TooDeep, Busy], [];
     /// Copies the passed capability and gives it a badge (Endpoint and Notification, while the badge is 0). Words:
     /// slot in this table; rights to keep; badge.
-    CapTable.CapTableMint = 2;
+    CapTable.CapTableMint = 2, WRITE, [InvalidSlot, EmptySlot, SlotOccupied, InvalidArgument, NotCopyable, TooDeep, Busy], [];
     /// Moves the passed capability. Words: slot in this table.
-    CapTable.CapTableMove = 3;
+    CapTable.CapTableMove = 3, WRITE, [InvalidSlot, EmptySlot, SlotOccupied, Busy], [];
     /// Deletes one capability; what was derived from it stays. Words: slot in this table. A large object ends in
     /// steps: `Again`. `Busy` if more than 64 capabilities stem from it and a newer one from its parent: revoke first.
-    CapTable.CapTableDelete = 4;
+    CapTable.CapTableDelete = 4, WRITE, [InvalidSlot, Busy, Again], [HEIRS, TABLE_SLOTS, DELETE_STEPS, WAKE_STEPS, RETYPE_PAGES, MAX_CORES];
     /// Deletes all that was derived from a capability. Words: slot in this table. `Again` until nothing is left.
-    CapTable.CapTableRevoke = 5;
+    CapTable.CapTableRevoke = 5, WRITE, [InvalidSlot, Again], [DELETE_STEPS, TABLE_SLOTS, WAKE_STEPS, RETYPE_PAGES, MAX_CORES];
     /// Words: slot in this table. Words out: kind; rights; badge; size (as for retype); 1 if it is mapped or bound.
-    CapTable.CapTableLook = 6;
+    CapTable.CapTableLook = 6, READ, [InvalidSlot], [];
     /// Words out: number of slots.
-    CapTable.CapTableInfo = 7;
+    CapTable.CapTableInfo = 7, READ, [], [];
     /// Calls off every wait to send through an Endpoint with the badge of this capability to it: sends and calls not yet
     /// taken end with `Cancelled`, faults stop their threads. Words: slot in this table. `Again` until nothing is left.
-    CapTable.CapTableCancel = 8;
+    CapTable.CapTableCancel = 8, WRITE, [InvalidSlot, EmptySlot, WrongKind, Again], [WAKE_STEPS, MAX_CORES];
 
     /// Gives the thread its capability table. Pass: the CapTable.
-    Thread.ThreadSetTable = 1;
+    Thread.ThreadSetTable = 1, WRITE, [InvalidSlot, EmptySlot, WrongKind, TooDeep, Busy, Again], [HEIRS, MAX_CORES];
     /// Gives the thread its address space. Pass: the AddressSpace.
-    Thread.ThreadSetSpace = 2;
+    Thread.ThreadSetSpace = 2, WRITE, [InvalidSlot, EmptySlot, WrongKind, TooDeep, Busy, Again], [HEIRS, MAX_CORES];
     /// Says where its faults go. Pass: an Endpoint with its badge (write and grant), or none to have it stop.
-    Thread.ThreadSetFaultEndpoint = 3;
+    Thread.ThreadSetFaultEndpoint = 3, WRITE, [InvalidSlot, EmptySlot, WrongKind, TooDeep, Again], [HEIRS, WAKE_STEPS, MAX_CORES];
     /// Binds a Notification, so that receiving on any Endpoint also takes its signals. Pass: the Notification (read),
     /// or none to unbind.
-    Thread.ThreadBind = 4;
+    Thread.ThreadBind = 4, WRITE, [InvalidSlot, EmptySlot, WrongKind, TooDeep, Busy, Again], [HEIRS, WAKE_STEPS, MAX_CORES];
     /// Words: priority (0 to 255); ceiling that the thread may itself give. Neither above the caller's ceiling.
-    Thread.ThreadSetPriority = 5;
+    Thread.ThreadSetPriority = 5, WRITE, [InvalidArgument], [];
     /// Gives the thread CPU time, and with it a core. Pass: a SchedContext (write) that no other thread has; or none:
     /// then the thread is passive, and runs only on what callers lend it. What it had lent comes back first.
-    Thread.ThreadSetContext = 6;
+    Thread.ThreadSetContext = 6, WRITE, [InvalidSlot, EmptySlot, WrongKind, TooDeep, Busy], [HEIRS, LENDINGS, MAX_CORES];
     /// Starts a stopped thread afresh. Words: program counter; stack pointer; thread pointer; argument, which the
     /// thread finds in word 0; a second argument, which it finds in word 1.
-    Thread.ThreadStart = 7;
+    Thread.ThreadStart = 7, WRITE, [InvalidArgument, Busy, NotRunnable], [];
     /// Stops the thread; a wait is called off.
-    Thread.ThreadSuspend = 8;
+    Thread.ThreadSuspend = 8, WRITE, [], [LENDINGS];
     /// Lets a suspended thread go on where it stopped.
-    Thread.ThreadResume = 9;
+    Thread.ThreadResume = 9, WRITE, [Busy, NotRunnable], [];
     /// Words out: state (as [`ThreadState`]); priority; core; CPU time in ns; program counter; stack pointer; frame
     /// pointer; ceiling.
-    Thread.ThreadInfo = 10;
+    Thread.ThreadInfo = 10, READ, [], [];
     /// Words: number of the first register. Words out: eight registers from there; 0 past the last. The order is that of
     /// the system call's roles: words 0 to 7, operation, label, slots, reply, deadline, program counter,
     /// stack pointer, thread pointer, then the architecture's others. `Busy` while the thread is ready.
-    Thread.ThreadReadRegisters = 11;
+    Thread.ThreadReadRegisters = 11, READ, [Busy], [MESSAGE_WORDS];
     /// Words: number of the first register; how many (1 to 6); their values. `Busy` unless it is stopped or waits for its
     /// fault handler.
-    Thread.ThreadWriteRegisters = 12;
+    Thread.ThreadWriteRegisters = 12, WRITE, [InvalidArgument, Busy], [MESSAGE_WORDS];
     /// Words: what is special about the thread, as [`ThreadFlags`]. `Busy` unless it is stopped.
-    Thread.ThreadSetFlags = 13;
+    Thread.ThreadSetFlags = 13, WRITE, [InvalidArgument, Busy], [];
 
     /// Words out: core; budget, ns; period, ns; what is left of the budget, ns; CPU time used so far, ns; 1 if it is a
     /// thread's.
-    SchedContext.SchedContextInfo = 1;
+    SchedContext.SchedContextInfo = 1, READ, [], [REFILLS];
 
     /// Connects the interrupt to a Notification. Pass: the Notification (write), whose badge (not 0) will be
     /// signalled. Unmasks the line.
-    Interrupt.InterruptBind = 1;
+    Interrupt.InterruptBind = 1, WRITE, [InvalidSlot, EmptySlot, WrongKind, InvalidArgument, TooDeep, Busy], [MAX_CORES];
     /// The driver is done: the line may interrupt again.
-    Interrupt.InterruptAck = 2;
+    Interrupt.InterruptAck = 2, WRITE, [NotMapped], [];
     /// Disconnects and masks the line.
-    Interrupt.InterruptUnbind = 3;
+    Interrupt.InterruptUnbind = 3, WRITE, [Again], [WAKE_STEPS, MAX_CORES];
     /// Words out: the physical address that a device writes to, and the value that it writes, to raise a
     /// message-signalled interrupt. `Unsupported` if it is a wire.
-    Interrupt.InterruptMessage = 4;
+    Interrupt.InterruptMessage = 4, READ, [Unsupported], [];
 
     /// Words: port; size in bytes (1, 2, 4). Words out: value.
-    IoPort.IoPortIn = 1;
+    IoPort.IoPortIn = 1, READ, [InvalidArgument, Unsupported], [];
     /// Words: port; size in bytes (1, 2, 4); value.
-    IoPort.IoPortOut = 2;
+    IoPort.IoPortOut = 2, WRITE, [InvalidArgument, Unsupported], [];
 
     /// Makes the capability for a line. Words: line; 1 if level-triggered; 1 if active low. Receive: its slot.
-    InterruptControl.InterruptControlGet = 1;
+    InterruptControl.InterruptControlGet = 1, WRITE, [InvalidArgument, InvalidSlot, SlotOccupied, TooDeep, Busy], [MAX_CORES];
     /// Makes the capability for a range. Words: first port; last port. Receive: its slot.
-    IoPortControl.IoPortControlGet = 1;
+    IoPortControl.IoPortControlGet = 1, WRITE, [InvalidArgument, InvalidSlot, SlotOccupied, TooDeep], [];
     /// Words out: the core; CPU time spent idle, in ns; threads ready; context switches so far.
-    SchedControl.SchedControlInfo = 1;
+    SchedControl.SchedControlInfo = 1, READ, [], [];
     /// Limits a scheduling context of this core. Words: budget, ns; period, ns (both 0: no limit; else 10,000 to 2^40, and
     /// the budget at most the period); 1 if the end of the budget is a fault. Pass: the SchedContext (write).
-    SchedControl.SchedControlLimit = 2;
+    SchedControl.SchedControlLimit = 2, WRITE, [InvalidArgument, InvalidSlot, EmptySlot, WrongKind], [];
 
     /// Writes to the kernel's console. Words: number of bytes (at most 56); the bytes.
-    Debug.DebugWrite = 1;
+    Debug.DebugWrite = 1, WRITE, [InvalidArgument], [MESSAGE_WORDS];
     /// Words: 0 to power off, 1 to reboot. Does not come back; `Unsupported` where the machine can't.
-    Debug.DebugReset = 2;
+    Debug.DebugReset = 2, WRITE, [InvalidArgument, Unsupported], [];
     /// What a core has done. Words: core. Words out: system calls; interrupts; faults; context switches; inter-core kicks;
     /// TLB shootdowns; locks taken; locks waited for.
-    Debug.DebugCounters = 3;
+    Debug.DebugCounters = 3, READ, [InvalidArgument], [];
     /// Names a thread for people. Words: 32 bytes, UTF-8, filled up with zeros. Pass: the Thread.
-    Debug.DebugName = 4;
+    Debug.DebugName = 4, WRITE, [InvalidSlot, EmptySlot, WrongKind], [];
     /// What the kernel knows of a page of memory. Words: physical address. Words out: kind of the objects in it, or 0;
     /// cores at home there, as bits; cores on which it is loaded as an AddressSpace, as bits.
-    Debug.DebugPage = 5;
+    Debug.DebugPage = 5, READ, [InvalidArgument], [];
     /// What the kernel knows of the thread in a page. Words: physical address. Words out: name (four words); state,
     /// priority, core (bits 0..8, 8..16, 16..24); physical address of what it waits on, or 0; program counter; CPU time, ns.
-    Debug.DebugThread = 6;
+    Debug.DebugThread = 6, READ, [InvalidArgument], [];
 }
 
 /// What a thread is doing.

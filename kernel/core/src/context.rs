@@ -52,8 +52,8 @@ fn spend(context: &mut SchedContext, since: u64, spent: u64) {
     give_back(context, Refill { time: time.saturating_add(context.period), amount: over });
 }
 
-/// Some time will come back, later than all that is noted already.
-fn give_back(context: &mut SchedContext, coming: Refill) {
+/// Some time will come back, not before what is noted already.
+fn give_back(context: &mut SchedContext, mut coming: Refill) {
     if coming.amount == 0 {
         return;
     }
@@ -62,6 +62,7 @@ fn give_back(context: &mut SchedContext, coming: Refill) {
             *refill = coming;
             return;
         }
+        coming.time = coming.time.max(refill.time);
     }
     // No room: the last waits for this one.
     let [.., last] = &mut context.refills;

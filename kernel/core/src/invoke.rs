@@ -1,34 +1,11 @@
 //! Which method of which object a call asks for, and which right that takes.
 
+use anos_abi::Error;
 use anos_abi::object::Method;
-use anos_abi::{Error, Rights};
 use anos_machine::Machine;
 
 use crate::call::Request;
 use crate::{Outcome, Visit};
-
-/// The right that a method takes.
-fn right(method: Method) -> Rights {
-    match method {
-        Method::UntypedInfo
-        | Method::FrameInfo
-        | Method::AddressSpaceInfo
-        | Method::CapTableLook
-        | Method::CapTableInfo
-        | Method::ThreadInfo
-        | Method::ThreadReadRegisters
-        | Method::SchedContextInfo
-        | Method::InterruptMessage
-        | Method::SchedControlInfo
-        | Method::DebugCounters
-        | Method::DebugPage
-        | Method::DebugThread
-        | Method::IoPortIn => Rights::READ,
-        // What a mapping may do is checked against the Frame's rights one by one.
-        Method::FrameMap | Method::FrameUnmap => Rights::READ,
-        _ => Rights::WRITE,
-    }
-}
 
 impl<M: Machine> Visit<'_, M> {
     /// Carries out a method of a kernel object.
@@ -37,7 +14,7 @@ impl<M: Machine> Visit<'_, M> {
         if method.kind() != request.target.kind() {
             return Err(Error::InvalidMethod.into());
         }
-        if !request.target.rights().contains(right(method)) {
+        if !request.target.rights().contains(method.right()) {
             return Err(Error::MissingRights.into());
         }
         match method {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anos_abi::object::Method;
-use anos_abi::{Error, Kind};
+use anos_abi::{Error, Kind, Rights};
 use anyhow::{Context, Result, bail, ensure};
 
 /// The generated part with this name.
@@ -53,11 +53,21 @@ fn methods(root: &Path) -> Result<String> {
         if of_kind.peek().is_none() {
             continue;
         }
-        write!(text, "### {}\n\n| label | method | |\n|---|---|---|\n", kind.name())?;
+        write!(text, "### {}\n\n", kind.name())?;
         for method in of_kind {
             let label = method.label();
-            let doc = doc_of(&source, &format!("{}.{method:?} = {};", kind.name(), label & 0xff))?;
-            writeln!(text, "| `{label:#x}` | `{method:?}` | {doc} |")?;
+            let doc = doc_of(&source, &format!("{}.{method:?} = {},", kind.name(), label & 0xff))?;
+            let right = if method.right() == Rights::READ { "read" } else { "write" };
+            write!(text, "- **`{label:#x} {method:?}`** ({right}). {doc}")?;
+            let errors: Vec<_> = method.errors().iter().map(|error| format!("`{error:?}`")).collect();
+            if !errors.is_empty() {
+                write!(text, " *Errors:* {}.", errors.join(", "))?;
+            }
+            let bounds: Vec<_> = method.bounds().iter().map(|bound| format!("`{bound}`")).collect();
+            if !bounds.is_empty() {
+                write!(text, " *Bounds:* {}.", bounds.join(", "))?;
+            }
+            text.push('\n');
         }
         text.push('\n');
     }

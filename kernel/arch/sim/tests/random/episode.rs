@@ -272,6 +272,11 @@ impl Episode {
             if counted && refused.is_some() {
                 assert_eq!((answer.badge, answer.words), (0, [0; 8]), "a refusal says nothing else");
             }
+            if let (true, Some(method), Some(error)) = (counted, request.method, refused) {
+                // (The deadline and the operation of a call by `Send` or `Call` are never wrong here.)
+                let known = method.errors().contains(&error) || error == Error::MissingRights;
+                assert!(known, "{method:?} answers {error:?}, which its documentation doesn't say");
+            }
             if counted && refused.is_some_and(|error| error != Error::Again) {
                 self.watch.unchanged(&self.world, &world, request.method);
             }
