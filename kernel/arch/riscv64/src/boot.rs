@@ -124,7 +124,8 @@ pub unsafe extern "C" fn boot_early(hart_id: u64, devicetree: u64, load_address:
     let plic = unsafe { Plic::new(controller, Mode::Sv39.window()) };
     // SAFETY: `lay_out` mapped the registers in the final direct map's place.
     let plic = unsafe { plic.at(controller, mode.window()) };
-    let platform = Platform { mode, root, frequency, counter_start: csr::time(), sstc: plan.description.sstc, plic };
+    let (sstc, vectors) = (plan.description.sstc, plan.description.vectors);
+    let platform = Platform { mode, root, frequency, counter_start: csr::time(), sstc, vectors, plic };
     hart.prepare(CoreId::BOOT, hart_id, &platform);
     // SAFETY: nobody has looked at it, and no other hart runs.
     unsafe { PLATFORM.set(platform) };

@@ -7,12 +7,16 @@ use core::arch::asm;
 pub const STATUS_SPIE: u64 = 1 << 5;
 /// `sstatus.UXL`: user mode has 64 bits.
 pub const STATUS_UXL: u64 = 2 << 32;
-/// `sstatus`: the field that says whether the floating-point unit is on.
+/// `sstatus`: the field that says whether the floating-point unit is on; all of it: on, registers changed.
 pub const STATUS_FS: u64 = 3 << 13;
 /// `sstatus.FS`: on, registers as in memory.
 pub const STATUS_FS_CLEAN: u64 = 2 << 13;
-/// `sstatus.FS`: on, registers changed.
-pub const STATUS_FS_DIRTY: u64 = 3 << 13;
+/// `sstatus`: the same for the vector unit.
+pub const STATUS_VS: u64 = 3 << 9;
+/// `sstatus.VS`: on, registers as in memory.
+pub const STATUS_VS_CLEAN: u64 = 2 << 9;
+/// `sstatus.SD`: registers of one of the units have changed.
+pub const STATUS_DIRTY: u64 = 1 << 63;
 
 /// `sie` and `sip`: an inter-core interrupt.
 pub const SOFTWARE: u64 = 1 << 1;
@@ -40,8 +44,8 @@ macro_rules! registers {
         $(#[$doc])*
         #[inline]
         pub fn $name($value: u64) {
-            // SAFETY: this register says which interrupts come and when, or what user mode may read; no memory
-            // depends on it.
+            // SAFETY: this register says which interrupts come and when, what user mode may read, or which units are
+            // on that no kernel code uses; no memory depends on it.
             unsafe { asm!(concat!($instruction), in(reg) $value, options(nostack, preserves_flags)) };
         }
     };
@@ -50,6 +54,8 @@ macro_rules! registers {
 registers! {
     /// The state that a trap saved.
     status("csrr {}, sstatus") -> u64;
+    /// Bytes of a vector register (`vlenb`; the unit must be on).
+    vector_bytes("csrr {}, 0xc22") -> u64;
     /// Which interrupts wait.
     pending("csrr {}, sip") -> u64;
     /// Which interrupts may come.
@@ -60,6 +66,10 @@ registers! {
     translation("csrr {}, satp") -> u64;
     /// When the timer interrupt comes.
     time_compare("csrr {}, 0x14d") -> u64;
+    /// Turns units on that were off.
+    turn_on("csrs sstatus, {}", bits);
+    /// Turns units off.
+    turn_off("csrc sstatus, {}", bits);
     /// Lets these interrupts come, and no others.
     set_enabled("csrw sie, {}", bits);
     /// Lets these interrupts come.

@@ -81,6 +81,8 @@ pub struct Description {
     pub frequency: u64,
     /// Every processor has `stimecmp`.
     pub sstc: bool,
+    /// Every processor has vectors (extension V).
+    pub vectors: bool,
     /// Every processor has double-precision floating point.
     floating_point: bool,
     /// What every processor can do, if asked for.
@@ -168,11 +170,12 @@ impl<'a> Node<'a> {
         lists(self.value(Property::Isa), name, b'_') || lists(self.value(Property::IsaExtensions), name, b'_')
     }
 
-    /// Extension D. The old property starts with single letters, `g` standing for several; the ones for longer names
-    /// (s, x, z) end them.
-    fn has_double_precision(&self) -> bool {
+    /// An extension of one letter. The old property starts with these, `g` standing for several, D among them; the ones
+    /// for longer names (s, x, z) end them.
+    fn has_letter(&self, letter: u8) -> bool {
         let letters = self.value(Property::Isa).iter().take_while(|letter| !b"_sxz\0".contains(letter));
-        letters.skip(b"rv64".len()).any(|letter| b"dg".contains(letter)) || self.has_extension(b"d")
+        letters.skip(b"rv64".len()).any(|&one| one == letter || letter == b'd' && one == b'g')
+            || self.has_extension(&[letter])
     }
 
     /// A run in `reg`, if there are so many. The addresses are taken for physical ones: no known machine translates them
@@ -207,6 +210,7 @@ impl Description {
         processor_count: 0,
         frequency: 0,
         sstc: false,
+        vectors: false,
         floating_point: false,
         mode: Mode::Sv39,
         controller: Controller { registers: Run { address: 0, bytes: 0 }, lines: 0, context: None },
@@ -217,7 +221,7 @@ impl Description {
     /// Reads the devicetree of a machine that was booted by this hart. `self` is [`EMPTY`](Self::EMPTY) before, and worth
     /// nothing after an error: it is too large to be handed around.
     pub fn read(&mut self, tree: &Devicetree<'_>, boot_hart: u64) -> Result<(), Unusable> {
-        (self.sstc, self.floating_point, self.mode) = (true, true, Mode::Sv48);
+        (self.sstc, self.vectors, self.floating_point, self.mode) = (true, true, true, Mode::Sv48);
         let mut reserved = RunList::EMPTY;
         let mut contexts: &[u8] = &[];
         let mut path = [Node::EMPTY; DEPTH];
@@ -340,7 +344,8 @@ impl Description {
         processor.hart_id = hart_id;
         self.processor_count += 1;
         self.sstc &= node.has_extension(b"sstc");
-        self.floating_point &= node.has_double_precision();
+        self.floating_point &= node.has_letter(b'd');
+        self.vectors &= node.has_letter(b'v');
         if is_sv39 {
             self.mode = Mode::Sv39;
         }
@@ -371,6 +376,10 @@ mod tests {
     }
 
     fn machine(second_isa: &str, second_mmu: &str) -> Vec<u8> {
+        machine_of(["rv64imafdch_zba_sstc\0", second_isa], second_mmu)
+    }
+
+    fn machine_of([first_isa, second_isa]: [&str; 2], second_mmu: &str) -> Vec<u8> {
         let mut writer = Writer::default();
         writer.begin("").words("#address-cells", &[2]).words("#size-cells", &[2]);
         writer.begin("chosen").property("bootargs", b"paging=sv39 quiet\0").end();
@@ -380,7 +389,7 @@ mod tests {
         writer.begin("mmode_resv0@80001000").words("reg", &[0, 0x8000_1000, 0, 0x7_f000]).end().end();
         writer.begin("cpus").words("#address-cells", &[1]).words("#size-cells", &[0]);
         writer.words("timebase-frequency", &[10_000_000]);
-        cpu(&mut writer, 3, "rv64imafdch_zba_sstc\0", "riscv,sv48\0", "okay\0");
+        cpu(&mut writer, 3, first_isa, "riscv,sv48\0", "okay\0");
         cpu(&mut writer, 5, "rv64imac\0", "riscv,sv48\0", "disabled\0");
         cpu(&mut writer, 7, second_isa, second_mmu, "okay\0");
         cpu(&mut writer, 9, "rv64imac\0", "riscv,none\0", "okay\0");
@@ -429,7 +438,22 @@ mod tests {
     #[test]
     fn the_weakest_processor_decides() {
         let found = read(&machine("rv64gc\0", "riscv,sv39\0"), 3).unwrap();
-        assert_eq!((found.sstc, found.mode), (false, Mode::Sv39));
+        assert_eq!((found.sstc, found.vectors, found.mode), (false, false, Mode::Sv39));
+    }
+
+    #[test]
+    fn vectors_are_there_if_every_processor_has_them() {
+        for (isa, vectors) in [
+            ("rv64imafdcvh_sstc\0", true),
+            ("rv64gcv\0", true),
+            ("rv64gc_v\0", true),
+            ("rv64gc_svinval_zvl128b\0", false),
+            ("rv64gcsv\0", false),
+        ] {
+            let with = machine_of(["rv64gcv\0", isa], "riscv,sv39\0");
+            assert_eq!(read(&with, 3).unwrap().vectors, vectors, "{isa}");
+        }
+        assert!(!read(&machine("rv64gcv\0", "riscv,sv39\0"), 3).unwrap().vectors);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anos_machine::{CoreId, Event};
 
 use crate::hart::{self, HARTS, Hart};
 use crate::machine::{CORES, PLATFORM, Platform};
-use crate::{console, csr, description, entry, report, sbi, time, trap_entry, traps};
+use crate::{console, csr, description, entry, fpu, report, sbi, time, trap_entry, traps};
 
 /// How long a hart may take to come up, ns.
 const PATIENCE_NS: u64 = 20_000_000_000;
@@ -28,6 +28,7 @@ static READY: AtomicBool = AtomicBool::new(false);
 pub fn set_up(platform: &Platform, hart: &Hart) {
     time::set_timer(platform, u64::MAX);
     csr::set_user_counters(1 << 1);
+    fpu::set_up(platform.vectors, hart.core);
     csr::enable(csr::SOFTWARE | csr::TIMER);
     if hart.core == CoreId::BOOT {
         csr::enable(csr::EXTERNAL);

@@ -23,6 +23,7 @@ pub static PLATFORM: SetOnce<Platform> = SetOnce::new(Platform {
     frequency: Frequency::USUAL,
     counter_start: 0,
     sstc: false,
+    vectors: false,
     plic: Plic::NONE,
 });
 
@@ -45,6 +46,8 @@ pub struct Platform {
     pub counter_start: u64,
     /// Every hart has `stimecmp`.
     pub sstc: bool,
+    /// Every hart has a vector unit.
+    pub vectors: bool,
     /// The interrupt controller.
     pub plic: Plic,
 }

@@ -23,13 +23,18 @@ pub unsafe extern "C" fn user_trap(hart: *mut Hart, cause: u64, value: u64) {
     // SAFETY: this hart's own block, and nothing else on this hart runs.
     let hart = unsafe { &mut *hart };
     let thread = to_usize(hart.thread) as *mut Thread;
-    if cause == SYSTEM_CALL {
+    // SAFETY: the thread that ran until now: mapped.
+    let foreign = unsafe { (*thread).foreign } != 0;
+    if cause == SYSTEM_CALL && !foreign {
         // SAFETY: the thread that ran until now.
-        unsafe { fpu::forget(hart, thread) };
+        unsafe { fpu::forget(thread) };
+    } else {
+        // SAFETY: as above.
+        unsafe { fpu::save(thread) };
+    }
+    if cause == SYSTEM_CALL {
         return proceed(hart, Event::SystemCall);
     }
-    // SAFETY: the thread that ran until now.
-    unsafe { fpu::save(hart, thread) };
     if cause & INTERRUPT != 0 {
         let event = interrupt(1 << (cause & 63));
         return proceed(hart, event);

@@ -1,10 +1,13 @@
 //! RISC-V.
 
 use core::arch::{asm, global_asm, naked_asm};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use anos::abi::{Operation, SystemCall};
+use anos::env;
 
 use super::Registers;
+use crate::case::to_usize;
 use crate::hands::ENDPOINT_SLOT;
 use crate::{helper, supervisor};
 
@@ -426,9 +429,120 @@ pub const FLOAT_CONTROL: u32 = 0;
 /// Another valid content: rounding towards zero.
 pub const FLOAT_CONTROL_OTHER: u32 = 0x20;
 
-/// Fills all floating-point registers with `pattern`, `pattern + 1` and so on, computes for a while with the others,
-/// and says how many have changed.
+/// Whether the processor has vectors, by the word of the devicetree: 0: not known yet, 1: no, 2: yes.
+static VECTORS: AtomicU64 = AtomicU64::new(0);
+
+/// Whether there must be vector registers: the devicetree's extensions have the letter. (The tests' machines have harts
+/// that are all the same, and registers of a size that the kernel can save.)
+fn has_vectors() -> bool {
+    if VECTORS.load(Ordering::Relaxed) == 0 {
+        let isa = devicetree().windows(5).position(|bytes| bytes == b"rv64i");
+        let isa = isa.and_then(|at| devicetree().get(at + 5..)).unwrap_or_default();
+        let has = isa.iter().take_while(|byte| byte.is_ascii_lowercase()).any(|byte| *byte == b'v');
+        VECTORS.store(if has { 2 } else { 1 }, Ordering::Relaxed);
+    }
+    VECTORS.load(Ordering::Relaxed) == 2
+}
+
+fn devicetree() -> &'static [u8] {
+    let Some(info) = env::boot_info() else { return &[] };
+    let start = core::ptr::with_exposed_provenance(to_usize(info.devicetree_address));
+    // SAFETY: the kernel has mapped it there, read-only, for good.
+    unsafe { core::slice::from_raw_parts(start, to_usize(info.devicetree_bytes)) }
+}
+
+/// Fills all vector registers with `pattern`, `pattern + 1` and so on, and leaves an unusual configuration: five elements
+/// of 16 bits in pairs of registers, the next instruction to begin at the second; a rounding mode of the pattern's.
+fn fill_vectors(pattern: u64) {
+    // SAFETY: only registers that are named change, and those that nobody else uses.
+    unsafe {
+        asm!(
+            ".option push",
+            ".option arch, +v",
+            "vsetvli {held}, zero, e64, m1, ta, ma",
+            "mv {held}, {pattern}",
+            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
+            "vmv.v.x v\\n, {held}",
+            "addi {held}, {held}, 1",
+            ".endr",
+            "vsetivli zero, 5, e16, m2, ta, mu",
+            "andi {held}, {pattern}, 7",
+            "csrw vcsr, {held}",
+            "csrwi vstart, 1",
+            ".option pop",
+            pattern = in(reg) pattern, held = out(reg) _,
+            options(nomem, nostack),
+        );
+    }
+}
+
+/// How many elements of 64 bits, and how much of the configuration, differ from what [`fill_vectors`] leaves.
+fn changed_vectors(pattern: u64) -> u64 {
+    let (changed, start, control, length, kind): (u64, u64, u64, u64, u64);
+    // SAFETY: as in `fill_vectors`.
+    unsafe {
+        asm!(
+            ".option push",
+            ".option arch, +v",
+            "csrr {start}, vstart",
+            "csrr {control}, vcsr",
+            "csrr {length}, vl",
+            "csrr {kind}, vtype",
+            "vsetvli {held}, zero, e64, m1, ta, ma",
+            "li {changed}, 0",
+            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
+            "vmsne.vx v\\n, v\\n, {value}",
+            "vcpop.m {held}, v\\n",
+            "add {changed}, {changed}, {held}",
+            "addi {value}, {value}, 1",
+            ".endr",
+            ".option pop",
+            value = inout(reg) pattern => _, held = out(reg) _, changed = out(reg) changed,
+            start = out(reg) start, control = out(reg) control, length = out(reg) length, kind = out(reg) kind,
+            options(nomem, nostack),
+        );
+    }
+    changed + u64::from((start, control, length, kind) != (1, pattern & 7, 5, 0x49))
+}
+
+/// Something else than zeros in the vector registers or their configuration.
+fn any_vector() -> u64 {
+    let all;
+    // SAFETY: as in `fill_vectors`.
+    unsafe {
+        asm!(
+            ".option push",
+            ".option arch, +v",
+            "csrr {all}, vstart",
+            ".irp register, vcsr, vl, vtype",
+            "csrr {held}, \\register",
+            "or {all}, {all}, {held}",
+            ".endr",
+            "vsetvli {held}, zero, e64, m1, ta, ma",
+            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
+            "vmsne.vi v\\n, v\\n, 0",
+            "vcpop.m {held}, v\\n",
+            "or {all}, {all}, {held}",
+            ".endr",
+            ".option pop",
+            all = out(reg) all, held = out(reg) _,
+            options(nomem, nostack),
+        );
+    }
+    all
+}
+
+/// Fills all floating-point registers with `pattern`, `pattern + 1` and so on, vector registers too where there are some,
+/// computes for a while with the others, and says how many have changed.
 pub fn hold_floats(pattern: u64, rounds: u64) -> u64 {
+    if !has_vectors() {
+        return hold_scalars(pattern, rounds);
+    }
+    fill_vectors(pattern);
+    hold_scalars(pattern, rounds) + changed_vectors(pattern)
+}
+
+fn hold_scalars(pattern: u64, rounds: u64) -> u64 {
     let changed;
     // SAFETY: only registers that are named change.
     unsafe {
@@ -464,9 +578,10 @@ pub fn hold_floats(pattern: u64, rounds: u64) -> u64 {
     changed
 }
 
-/// All floating-point registers, OR-ed together.
+/// All floating-point registers, OR-ed together; and whether there is anything in the vector registers.
 pub fn any_float() -> u64 {
-    let all;
+    let vectors = if has_vectors() { any_vector() } else { 0 };
+    let all: u64;
     // SAFETY: only registers that are named change.
     unsafe {
         asm!(
@@ -479,7 +594,7 @@ pub fn any_float() -> u64 {
             options(nomem, nostack),
         );
     }
-    all
+    all | vectors
 }
 
 /// The floating-point control register.
