@@ -4,7 +4,8 @@
 //! where the trap came from. The kernel never expects one of its own: interrupts are off in it.
 //!
 //! `Registers::other` is s0, ra, gp, s1 to s11, t5, t6. A system call leaves zeros there: its caller expects nothing
-//! of those registers, and gets nothing. Nor of the floating-point registers and `fcsr`: see `fpu.rs`.
+//! of those registers, and gets nothing. Nor of the floating-point registers and `fcsr`: see `fpu.rs`. A foreign thread's
+//! call is another system's business, whose callers may expect all registers: they are saved as for any trap.
 
 use core::arch::global_asm;
 use core::mem::offset_of;
@@ -16,6 +17,7 @@ use crate::report::{CRASH_OWNER, fault_in_report, kernel_fault};
 use crate::traps::user_trap;
 
 const _: () = assert!(offset_of!(Thread, registers) == 0);
+const _: () = assert!(offset_of!(Thread, foreign) >= 2048 && offset_of!(Thread, foreign) < 4096 + 2048);
 const _: () = assert!(offset_of!(Registers, words) == 0 && offset_of!(Registers, other) == 128);
 
 global_asm!(
@@ -75,6 +77,11 @@ global_asm!(
     "bne a1, t3, 1f",
     // A system call: go on behind `ecall` (4 bytes, never compressed).
     "addi t2, t2, 4",
+    // The flag lies too far behind t0 for one instruction.
+    "lui t3, 1",
+    "add t3, t3, t0",
+    "lbu t3, {foreign} - 4096(t3)",
+    "bnez t3, 1f",
     ".irp place, 128,136,144,152,160,168,176,184,192,200,208,216,224,232,240,248",
     "sd zero, \\place(t0)",
     ".endr",
@@ -167,6 +174,7 @@ global_asm!(
     pc = const offset_of!(Registers, pc),
     sp = const offset_of!(Registers, sp),
     tp = const offset_of!(Registers, tp),
+    foreign = const offset_of!(Thread, foreign),
     user_trap = sym user_trap,
     crash_owner = sym CRASH_OWNER,
     kernel_fault = sym kernel_fault,
