@@ -71,7 +71,7 @@ pub struct BootInfo {
     pub ram_bytes: u64,
     /// Bytes of it that the kernel keeps: image, stacks, page records.
     pub kernel_bytes: u64,
-    /// Levels of page tables (3 for Sv39, 4 for Sv48 and x86-64).
+    /// Levels of page tables (3 for Sv39, 4 for Sv48 and x86-64, 5 for Sv57).
     pub paging_levels: u64,
     /// First slot of the root server's table that is free.
     pub first_free_slot: u64,

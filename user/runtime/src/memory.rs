@@ -13,8 +13,8 @@ static QUOTA: AtomicU32 = AtomicU32::new(0);
 /// Where the next mapping of a given Frame goes.
 static NEXT_MAPPING: AtomicU64 = AtomicU64::new(MAPPINGS_START);
 
-/// Levels that a page table can have at most: one below the root of a four-level tree.
-const HIGHEST_LEVEL: u64 = 3;
+/// Levels that a page table can have at most: one below the root of a five-level tree.
+const HIGHEST_LEVEL: u64 = 4;
 /// Pages that one page table holds; a Frame never reaches from one table into the next.
 const TABLE_PAGES: u64 = 512;
 /// The most pages in one Frame: fewer than a table holds, so that none needs the alignment of a large page.

@@ -149,26 +149,36 @@ fn blob(address: u64) -> &'static [u8] {
     }
 }
 
-/// Sv48 if the devicetree says so, the hart accepts it, and the command line doesn't forbid it.
+/// Sv48 if the devicetree says so, or what the command line asks for: each level costs time whenever a translation is
+/// looked up, so five of them are only for who wants that much address space. Of what the hart accepts, in any case.
 fn choose_mode(description: &Description, early_root: u64) -> Mode {
-    if description.mode == Mode::Sv39 || lists(description.command_line(), b"paging=sv39", b' ') {
-        return Mode::Sv39;
-    }
-    // A root for Sv48 whose last entry is the early root: the addresses in use, all of them in the last 512 GiB, mean
-    // the same in both. A hart without Sv48 ignores the write.
+    let has = |text| lists(description.command_line(), text, b' ');
+    let wanted = if has(b"paging=sv57") {
+        Mode::Sv57
+    } else if has(b"paging=sv39") {
+        Mode::Sv39
+    } else {
+        description.mode
+    };
+    // A root for more levels whose last entry is the early root: the addresses in use, all of them in the last 512 GiB,
+    // mean the same in all modes. A hart that lacks one ignores the write.
     let page = Early::address(early_root) as *mut u64;
     // SAFETY: entry 511 of the early root table, which maps nothing so far: nothing translates through it.
     let last = unsafe { page.add(511) };
     // SAFETY: as above. The early root becomes its own first level.
     unsafe { last.write(paging::table(early_root)) };
     let before = csr::translation();
-    let wanted = Mode::Sv48.satp(early_root);
-    // SAFETY: see above: all that is mapped now stays as it is.
-    unsafe { csr::set_translation(wanted) };
-    let accepted = csr::translation() == wanted;
+    let accepted = [Mode::Sv57, Mode::Sv48].into_iter().filter(|&mode| mode <= wanted).find(|mode| {
+        let satp = mode.satp(early_root, 0);
+        csr::flush_translations();
+        // SAFETY: see above: all that is mapped now stays as it is.
+        unsafe { csr::set_translation(satp) };
+        csr::translation() == satp
+    });
     // SAFETY: back to what was.
     unsafe { csr::set_translation(before) };
-    if accepted { Mode::Sv48 } else { Mode::Sv39 }
+    csr::flush_translations();
+    accepted.unwrap_or(Mode::Sv39)
 }
 
 /// Decides what memory is whose, and builds the kernel's page tables. Gives the root table.

@@ -94,16 +94,21 @@ pub fn flush_translations() {
     unsafe { asm!("sfence.vma", options(nostack, preserves_flags)) };
 }
 
-/// Translates through another root table from now on.
+/// Forgets the translations of one address space, but for those that are the same in all of them.
+pub fn flush_translations_of(id: u64) {
+    // SAFETY: translations are looked up again when needed.
+    unsafe { asm!("sfence.vma zero, {}", in(reg) id, options(nostack, preserves_flags)) };
+}
+
+/// Translates through another root table, or with another address-space id, from now on.
 ///
 /// # Safety
 /// The new translation maps the kernel's image, this core's stack, and what live references lead to, as they are
-/// mapped now; and the root table stays a root table while it is loaded.
+/// mapped now; and the root table stays a root table while it is loaded. What the processor remembers of this id is true
+/// of it, or will be forgotten before user mode; and earlier writes that made these tables lie behind a fence.
 pub unsafe fn set_translation(satp: u64) {
-    // The first fence orders earlier writes, which may have made the tables, before any look at them through the new root;
-    // the second one makes the processor forget the old root's translations: there are no address-space ids.
     // SAFETY: the caller's promise.
-    unsafe { asm!("sfence.vma", "csrw satp, {}", "sfence.vma", in(reg) satp, options(nostack, preserves_flags)) };
+    unsafe { asm!("csrw satp, {}", in(reg) satp, options(nostack, preserves_flags)) };
 }
 
 /// Orders this hart's earlier writes before its later instruction fetches.

@@ -74,7 +74,7 @@ impl Hart {
         self.user_status = csr::STATUS_SPIE | csr::STATUS_UXL;
         self.stack_bottom = stack_bottom(core);
         self.stack_top = self.stack_bottom + STACK_BYTES;
-        self.translation = platform.mode.satp(platform.root);
+        self.translation = platform.mode.satp(platform.root, 0);
         self.virtual_address = &raw const *self as u64;
         if let Some(id) = HART_IDS.get(core.index()) {
             id.store(hart_id, Ordering::Relaxed);

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use anos_machine::{CoreId, Event};
 
 use crate::hart::{self, HARTS, Hart};
-use crate::machine::{CORES, PLATFORM, Platform};
+use crate::machine::{self, CORES, PLATFORM, Platform};
 use crate::{console, csr, description, entry, fpu, report, sbi, time, trap_entry, traps};
 
 /// How long a hart may take to come up, ns.
@@ -24,11 +24,13 @@ pub static TURN: AtomicU64 = AtomicU64::new(0);
 /// The root server is there: the other cores may enter the kernel.
 static READY: AtomicBool = AtomicBool::new(false);
 
-/// What each hart sets up for itself: which interrupts it wants, what user mode may read.
+/// What each hart sets up for itself, and looks up in itself: which interrupts it wants, what user mode may read; the size
+/// of its vector registers and its address-space ids.
 pub fn set_up(platform: &Platform, hart: &Hart) {
     time::set_timer(platform, u64::MAX);
     csr::set_user_counters(1 << 1);
     fpu::set_up(platform.vectors, hart.core);
+    machine::count_tags();
     csr::enable(csr::SOFTWARE | csr::TIMER);
     if hart.core == CoreId::BOOT {
         csr::enable(csr::EXTERNAL);

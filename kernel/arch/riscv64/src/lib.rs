@@ -1,4 +1,4 @@
-//! The RISC-V port: RV64 with Sv39 or Sv48, behind SBI firmware.
+//! The RISC-V port: RV64 with Sv39, Sv48 or Sv57, behind SBI firmware.
 //!
 //! | file | what it is for |
 //! |---|---|

@@ -8,7 +8,7 @@ use anos_machine::{CoreId, Entry, Machine, Mapping, Registers, Reset, Shared};
 
 use crate::hart::{self, Hart};
 use crate::once::SetOnce;
-use crate::paging::{self, Mode, Table};
+use crate::paging::{self, MAX_ID, Mode, SATP_ID_SHIFT, Table};
 use crate::plic::Plic;
 use crate::time::Frequency;
 use crate::{console, csr, patience, sbi, time, to_usize};
@@ -29,6 +29,9 @@ pub static PLATFORM: SetOnce<Platform> = SetOnce::new(Platform {
 
 /// How many cores run.
 pub static CORES: AtomicU64 = AtomicU64::new(1);
+
+/// How many address spaces every hart can tell apart, besides the kernel's own; at most what the core makes use of.
+static TAGS: AtomicU64 = AtomicU64::new(15);
 
 /// How often executable pages have been mapped.
 static CODE_CHANGES: AtomicU64 = AtomicU64::new(0);
@@ -59,6 +62,16 @@ pub struct Port<'a> {
     pub hart: &'a mut Hart,
     /// The machine.
     pub platform: &'static Platform,
+}
+
+/// Looks how many bits of address-space ids this hart has: it keeps those that it knows. No id but 0 is in use yet.
+pub fn count_tags() {
+    let before = csr::translation();
+    // SAFETY: the same tables.
+    unsafe { csr::set_translation(before | MAX_ID << SATP_ID_SHIFT) };
+    TAGS.fetch_min(csr::translation() >> SATP_ID_SHIFT & MAX_ID, Ordering::Relaxed);
+    // SAFETY: as it was.
+    unsafe { csr::set_translation(before) };
 }
 
 impl Port<'_> {
@@ -113,22 +126,30 @@ impl Machine for Port<'_> {
         for (entry, &kernel) in root.iter_mut().zip(kernel).skip(256) {
             *entry = kernel;
         }
+        // The kernel must find itself through this root from the moment it is loaded. A fence for one address space, as
+        // in `load_root`, doesn't order accesses to mappings that are the same in all.
+        csr::flush_translations();
     }
 
     fn tags(&self) -> u64 {
-        0
+        TAGS.load(Ordering::Relaxed)
     }
 
-    fn load_root(&mut self, root: u64, _tag: u64, _flush: bool) {
+    /// The manual (chapter "Supervisor Memory-Management Fence Instruction") has an id that gets another root loaded
+    /// first, and its old translations forgotten then: the fence orders all writes to the new tables, too.
+    fn load_root(&mut self, root: u64, tag: u64, flush: bool) {
         let root = if root == 0 { self.platform.root } else { root };
         // SAFETY: the kernel's own, or one that the core keeps a root table while it is loaded; `fill_root` made the
-        // upper half of every root table the same.
-        unsafe { csr::set_translation(self.platform.mode.satp(root)) };
+        // upper half of every root table the same. Where it may be wrong, what is remembered of the tag goes at once.
+        unsafe { csr::set_translation(self.platform.mode.satp(root, tag)) };
+        if flush || self.tags() == 0 {
+            csr::flush_translations_of(tag);
+        }
         self.fence_new_code();
     }
 
     fn flush(&mut self) {
-        csr::flush_translations();
+        csr::flush_translations_of(csr::translation() >> SATP_ID_SHIFT & MAX_ID);
         self.fence_new_code();
     }
 

@@ -1,4 +1,4 @@
-//! Page tables of RISC-V: Sv39 and Sv48 (privileged architecture, chapters "Sv39" and "Sv48").
+//! Page tables of RISC-V: Sv39, Sv48 and Sv57 (privileged architecture, the chapters of these names).
 //!
 //! [`Mode`] says where things lie, [`leaf`], [`table`] and [`entry`] translate entries for the core, and [`map`] builds
 //! the kernel's own half at boot.
@@ -26,25 +26,30 @@ pub const KERNEL_DATA: u64 = VALID | READ | WRITE | GLOBAL | ACCESSED | DIRTY;
 /// Address bits that an entry can hold: page numbers have 44 bits.
 const ADDRESS_BITS: u64 = (1 << 56) - PAGE_SIZE;
 
+/// Where the address-space id lies in `satp`.
+pub const SATP_ID_SHIFT: u32 = 44;
+/// The highest address-space id that there could be.
+pub const MAX_ID: u64 = 0xffff;
+
 /// A level of 512 entries.
 pub type Table = [u64; 512];
 
-/// How addresses are translated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How addresses are translated. The first is 0, as in a [`Description`](crate::description::Description) without
+/// anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
     /// Three levels: 256 GiB of user space.
     Sv39,
     /// Four levels: 128 TiB of user space.
     Sv48,
+    /// Five levels: 64 PiB of user space.
+    Sv57,
 }
 
 impl Mode {
     /// Levels of page tables.
     pub const fn levels(self) -> u8 {
-        match self {
-            Mode::Sv39 => 3,
-            Mode::Sv48 => 4,
-        }
+        self as u8 + 3
     }
 
     /// The first address past user space.
@@ -62,13 +67,10 @@ impl Mode {
         self.user_end() - (2 << 30)
     }
 
-    /// The value of `satp` that translates through this root table.
-    pub const fn satp(self, root: u64) -> u64 {
-        let mode: u64 = match self {
-            Mode::Sv39 => 8,
-            Mode::Sv48 => 9,
-        };
-        (mode << 60) | (root / PAGE_SIZE)
+    /// The value of `satp` that translates through this root table, with this address-space id.
+    pub const fn satp(self, root: u64, id: u64) -> u64 {
+        let mode = self.levels() as u64 + 5;
+        mode << 60 | id << SATP_ID_SHIFT | root / PAGE_SIZE
     }
 }
 
@@ -112,7 +114,8 @@ const fn span(level: u8) -> u64 {
 
 /// Which entry of a table of this level translates an address.
 fn index(virtual_address: u64, level: u8) -> usize {
-    (virtual_address / span(level) % 512) as usize
+    // A shift, not a division by `span`: the compiler doesn't see that this is never 0.
+    (virtual_address >> (12 + 9 * (level - 1)) & 511) as usize
 }
 
 /// Where the tables of [`map`] come from.
@@ -235,7 +238,7 @@ mod tests {
 
     #[test]
     fn mapped_runs_translate_and_their_neighbours_do_not() {
-        for mode in [Mode::Sv39, Mode::Sv48] {
+        for mode in [Mode::Sv39, Mode::Sv48, Mode::Sv57] {
             let mut host = host();
             let (start, bytes) = (0x8005_3000, 0x4123_5000);
             map(&mut host, mode, ROOT, mode.window() + start, start, bytes, KERNEL_DATA).unwrap();
@@ -284,6 +287,10 @@ mod tests {
         assert_eq!(Mode::Sv39.window(), 0xffff_ffc0_0000_0000);
         assert_eq!(Mode::Sv48.user_end(), 0x8000_0000_0000);
         assert_eq!(Mode::Sv48.window(), 0xffff_8000_0000_0000);
-        assert_eq!(Mode::Sv48.satp(0x8000_1000), 9 << 60 | 0x8_0001);
+        assert_eq!(Mode::Sv57.user_end(), 0x0100_0000_0000_0000);
+        assert_eq!(Mode::Sv57.window(), 0xff00_0000_0000_0000);
+        let modes = [Mode::Sv39, Mode::Sv48, Mode::Sv57];
+        assert_eq!(modes.map(|mode| mode.satp(0x8000_1000, 0) >> 60), [8, 9, 10]);
+        assert_eq!(Mode::Sv48.satp(0x8000_1000, 0x123), 9 << 60 | 0x123 << 44 | 0x8_0001);
     }
 }
