@@ -17,10 +17,10 @@ use crate::description::{Description, Unusable, lists};
 use crate::devicetree::{self, Devicetree};
 use crate::entry::{self, Image};
 use crate::hart::{self, Hart, STACK_BYTES};
+use crate::interrupts::Interrupts;
 use crate::machine::{KERNEL, PLATFORM, Platform, Port};
 use crate::once::SetOnce;
 use crate::paging::{self, KERNEL_DATA, KERNEL_RODATA, KERNEL_TEXT, Mode, Table, Tables};
-use crate::plic::Plic;
 use crate::report::boot_error;
 use crate::time::Frequency;
 use crate::{console, csr, harts, to_usize};
@@ -119,13 +119,10 @@ pub unsafe extern "C" fn boot_early(hart_id: u64, devicetree: u64, load_address:
     let place = Run { address: devicetree, bytes: blob.len() as u64 };
     let kernel = Run { address: load_address, bytes: image.end - image.start };
     let Ok(root) = lay_out(plan, mode, &image, kernel, (place, blob)) else { boot_error(TOO_MANY_RUNS) };
-    let controller = &plan.description.controller;
-    // SAFETY: the early direct map shows all devices.
-    let plic = unsafe { Plic::new(controller, Mode::Sv39.window()) };
-    // SAFETY: `lay_out` mapped the registers in the final direct map's place.
-    let plic = unsafe { plic.at(controller, mode.window()) };
+    // SAFETY: `lay_out` mapped the registers in the final direct map.
+    let interrupts = unsafe { Interrupts::new(plan.description.controller, mode.window()) };
     let (sstc, vectors) = (plan.description.sstc, plan.description.vectors);
-    let platform = Platform { mode, root, frequency, counter_start: csr::time(), sstc, vectors, plic };
+    let platform = Platform { mode, root, frequency, counter_start: csr::time(), sstc, vectors, interrupts };
     hart.prepare(CoreId::BOOT, hart_id, &platform);
     // SAFETY: nobody has looked at it, and no other hart runs.
     unsafe { PLATFORM.set(platform) };
@@ -228,7 +225,7 @@ fn lay_out(plan: &mut Plan, mode: Mode, image: &Image, kernel: Run, (place, blob
     for &run in visible.as_slice() {
         map(mode.window().wrapping_add(run.address), run, KERNEL_DATA);
     }
-    let registers = Run { bytes: Plic::registers(controller), ..controller.registers };
+    let registers = controller.registers;
     map(mode.window().wrapping_add(registers.address), registers, KERNEL_DATA);
     map_stacks(&mut early, mode, root, processors);
 

@@ -82,6 +82,20 @@ registers! {
     set_user_counters("csrw scounteren, {}", bits);
 }
 
+/// Sets a register of this hart's IMSIC (AIA, "Supervisor-level CSRs": `siselect`, `sireg`).
+pub fn set_selected(register: u64, value: u64) {
+    // SAFETY: these say which interrupts come; no memory depends on them.
+    unsafe { asm!("csrw 0x150, {}", "csrw 0x151, {}", in(reg) register, in(reg) value, options(nostack)) };
+}
+
+/// Takes the message that waits at this hart's IMSIC (`stopei`): its identity and, below bit 16, its priority; or 0.
+pub fn claim_message() -> u32 {
+    let claimed: u32;
+    // SAFETY: it waits no longer; no memory depends on it.
+    unsafe { asm!("csrrw {}, 0x15c, zero", out(reg) claimed, options(nostack)) };
+    claimed
+}
+
 /// Waits for an interrupt among those enabled in `sie`, whether or not `sstatus` would let it trap.
 pub fn wait() {
     // SAFETY: a pause; nothing else changes.

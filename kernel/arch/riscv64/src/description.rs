@@ -1,8 +1,9 @@
 //! What the kernel wants to know of the machine, gathered from its devicetree in one walk.
 
-use anos_abi::MAX_CORES;
+use anos_abi::{MAX_CORES, PAGE_SIZE};
 use anos_core::boot::Run;
 use anos_core::boot::runs::{Full, RunList};
+use anos_core::bounds::MAX_INTERRUPTS;
 
 use crate::devicetree::{Devicetree, Malformed, Token, cells, strings, word};
 use crate::paging::Mode;
@@ -14,10 +15,28 @@ const COMMAND_LINE_BYTES: usize = 512;
 /// The interrupt number of "supervisor external" at a hart, in `interrupts-extended`.
 const SUPERVISOR_EXTERNAL: u32 = 9;
 
+/// The same of "machine external".
+const MACHINE_EXTERNAL: u32 = 11;
+
 /// Platform-level interrupt controllers.
 const PLICS: &[u8] = b"riscv,plic0\0sifive,plic-1.0.0\0thead,c900-plic";
+/// Advanced ones: for wires, and for messages.
+const APLICS: &[u8] = b"riscv,aplic";
+const IMSICS: &[u8] = b"riscv,imsics";
+/// Interrupt controllers, in the order of [`Kind`], 1 less.
+const CONTROLLERS: [&[u8]; 3] = [PLICS, APLICS, IMSICS];
 /// Devices that make timer and inter-core interrupts; the firmware's.
 const CLINTS: &[u8] = b"riscv,clint0\0sifive,clint0\0riscv,aclint-mswi\0riscv,aclint-mtimer\0riscv,aclint-sswi";
+
+/// Bytes of registers of a PLIC in front of those of its contexts, and of those.
+const PLIC_BYTES: u64 = 0x20_0000;
+const PLIC_CONTEXT_BYTES: u64 = 0x1000;
+/// The same of an APLIC and its harts.
+const APLIC_BYTES: u64 = 0x4000;
+const APLIC_HART_BYTES: u64 = 32;
+/// The last line that the core can keep track of.
+const MAX_LINE: u32 = 255;
+const _: () = assert!(MAX_LINE as usize + 1 == MAX_INTERRUPTS);
 
 /// Why there is no description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,16 +72,56 @@ pub struct Processor {
     phandle: u32,
 }
 
-/// The platform-level interrupt controller.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What kind of interrupt controller a machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// None that could interrupt the boot hart.
+    None,
+    /// A PLIC.
+    Plic,
+    /// An APLIC, with IMSICs or without.
+    Aplic,
+}
+
+/// The interrupt controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Controller {
-    /// Its registers; 0 bytes if the machine has none.
+    /// What it is.
+    pub kind: Kind,
+    /// The pages with the registers that the kernel needs; none if there is no controller.
     pub registers: Run,
-    /// The highest interrupt line.
+    /// The last line that is a wire.
+    pub wires: u32,
+    /// The last line; those above `wires` are messages.
     pub lines: u32,
-    /// The context that interrupts the boot hart in supervisor mode, if one does. It may be 0: a virtual machine's
-    /// controller has no contexts for machine mode.
-    pub context: Option<u32>,
+    /// Which of the things that it can interrupt is the boot hart's supervisor mode: a PLIC's context, or the hart's
+    /// number among those of an APLIC or of the IMSICs. It may be 0.
+    pub context: u32,
+    /// Physical address of the page where the boot hart takes messages, if wires come as messages too; else 0.
+    pub messages: u64,
+}
+
+impl Controller {
+    /// No controller.
+    pub const NONE: Controller = Controller {
+        kind: Kind::None,
+        registers: Run { address: 0, bytes: 0 },
+        wires: 0,
+        lines: 0,
+        context: 0,
+        messages: 0,
+    };
+}
+
+/// An interrupt controller, as the devicetree has it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Listed<'a> {
+    registers: Run,
+    /// Lines of a PLIC or an APLIC, identities of an IMSIC.
+    lines: u32,
+    /// IMSICs: each takes 2 to the power of this pages.
+    guest_bits: u32,
+    contexts: &'a [u8],
 }
 
 /// The machine.
@@ -95,7 +154,8 @@ pub struct Description {
 
 /// The properties that matter here, in the order of [`Property`].
 const PROPERTIES: &[u8] = b"#address-cells\0#size-cells\0reg\0compatible\0device_type\0status\0riscv,isa\0\
-riscv,isa-extensions\0mmu-type\0interrupts-extended\0phandle\0riscv,ndev\0bootargs\0timebase-frequency";
+riscv,isa-extensions\0mmu-type\0interrupts-extended\0phandle\0riscv,ndev\0riscv,num-sources\0riscv,num-ids\0\
+riscv,guest-index-bits\0riscv,children\0bootargs\0timebase-frequency";
 /// How many there are.
 const PROPERTY_COUNT: usize = Property::TimebaseFrequency as usize + 1;
 
@@ -114,6 +174,10 @@ enum Property {
     Interrupts,
     Phandle,
     Lines,
+    Sources,
+    Identities,
+    GuestBits,
+    Children,
     CommandLine,
     TimebaseFrequency,
 }
@@ -178,6 +242,13 @@ impl<'a> Node<'a> {
             || self.has_extension(&[letter])
     }
 
+    /// Whether this is an APLIC or an IMSIC that serves machine mode alone: it hands its wires on to others, or interrupts
+    /// no other mode.
+    fn is_machine_mode_s(&self) -> bool {
+        let serves = word(self.value(Property::Interrupts), 4);
+        !self.is_any(PLICS) && (serves == Some(MACHINE_EXTERNAL) || !self.value(Property::Children).is_empty())
+    }
+
     /// A run in `reg`, if there are so many. The addresses are taken for physical ones: no known machine translates them
     /// on the way from the root to what we look at.
     fn run(&self, parent: &Node<'_>, place: usize) -> Option<Run> {
@@ -213,7 +284,7 @@ impl Description {
         vectors: false,
         floating_point: false,
         mode: Mode::Sv39,
-        controller: Controller { registers: Run { address: 0, bytes: 0 }, lines: 0, context: None },
+        controller: Controller::NONE,
         command_line: [0; COMMAND_LINE_BYTES],
         command_line_bytes: 0,
     };
@@ -223,7 +294,7 @@ impl Description {
     pub fn read(&mut self, tree: &Devicetree<'_>, boot_hart: u64) -> Result<(), Unusable> {
         (self.sstc, self.vectors, self.floating_point, self.mode) = (true, true, true, Mode::Sv48);
         let mut reserved = RunList::EMPTY;
-        let mut contexts: &[u8] = &[];
+        let mut controllers = [Listed::default(); CONTROLLERS.len()];
         let mut path = [Node::EMPTY; DEPTH];
         let mut depth = 0;
         let mut tokens = tree.tokens();
@@ -241,7 +312,7 @@ impl Description {
                 }
                 Token::End => {
                     if let Some((node, above)) = path.get(..depth).unwrap_or(&[]).split_last() {
-                        self.node(node, above, &mut reserved, &mut contexts)?;
+                        self.node(node, above, &mut reserved, &mut controllers)?;
                     }
                     depth -= 1;
                 }
@@ -259,7 +330,7 @@ impl Description {
         if !self.floating_point {
             return Err(Unusable::NoFloatingPoint);
         }
-        self.controller.context = context_of(phandle, contexts);
+        self.controller = choose(phandle, &controllers);
         Ok(())
     }
 
@@ -279,7 +350,7 @@ impl Description {
         node: &Node<'a>,
         above: &[Node<'_>],
         reserved: &mut RunList,
-        contexts: &mut &'a [u8],
+        controllers: &mut [Listed<'a>; CONTROLLERS.len()],
     ) -> Result<(), Full> {
         let Some(parent) = above.last() else { return Ok(()) };
         if above.len() == 1 {
@@ -294,12 +365,12 @@ impl Description {
             }
         }
         let is_memory = node.is(b"memory") && above.len() == 1;
-        let is_plic = node.is_any(PLICS);
+        let controller = CONTROLLERS.iter().zip(controllers).find(|(kinds, _)| node.is_any(kinds));
         let list = if is_memory {
             &mut self.ram
         } else if parent.is_named(b"reserved-memory") {
             reserved
-        } else if is_plic || node.is_any(CLINTS) {
+        } else if controller.is_some() || node.is_any(CLINTS) {
             &mut self.private
         } else {
             return Ok(());
@@ -307,12 +378,21 @@ impl Description {
         let mut place = 0;
         while let Some(run) = node.run(parent, place) {
             if is_memory { list.add(run) } else { list.cover(run) }?;
-            if is_plic && place == 0 {
-                let lines = node.number(Property::Lines, 0).min(1023);
-                self.controller = Controller { registers: run, lines, context: None };
-                *contexts = node.value(Property::Interrupts);
-            }
             place += 1;
+        }
+        if let Some((_, controller)) = controller
+            && node.is_available()
+            && !node.is_machine_mode_s()
+        {
+            *controller = Listed {
+                registers: node.run(parent, 0).unwrap_or_default(),
+                lines: [Property::Lines, Property::Sources, Property::Identities]
+                    .iter()
+                    .map(|&lines| node.number(lines, 0))
+                    .fold(0, u32::max),
+                guest_bits: node.number(Property::GuestBits, 0),
+                contexts: node.value(Property::Interrupts),
+            };
         }
         Ok(())
     }
@@ -350,6 +430,31 @@ impl Description {
             self.mode = Mode::Sv39;
         }
     }
+}
+
+/// The controller that interrupts the hart with this phandle; none if it ends before the registers that the kernel needs.
+fn choose(phandle: u32, [plic, aplic, imsic]: &[Listed<'_>; CONTROLLERS.len()]) -> Controller {
+    let found = |kind, listed: &Listed<'_>, context: u32, bytes: u64| {
+        let registers = Run { bytes: bytes.next_multiple_of(PAGE_SIZE), ..listed.registers };
+        let lines = listed.lines.min(MAX_LINE);
+        let controller = Controller { kind, registers, wires: lines, lines, context, messages: 0 };
+        if listed.registers.bytes < bytes { Controller::NONE } else { controller }
+    };
+    if let Some(context) = context_of(phandle, plic.contexts) {
+        return found(Kind::Plic, plic, context, PLIC_BYTES + PLIC_CONTEXT_BYTES * (u64::from(context) + 1));
+    }
+    if let Some(hart) = context_of(phandle, aplic.contexts) {
+        return found(Kind::Aplic, aplic, hart, APLIC_BYTES + APLIC_HART_BYTES * (u64::from(hart) + 1));
+    }
+    let Some(hart) = context_of(phandle, imsic.contexts) else { return Controller::NONE };
+    let offset = u64::from(hart) << (12 + imsic.guest_bits.min(7));
+    let lines = imsic.lines.min(MAX_LINE);
+    let aplic = found(Kind::Aplic, aplic, hart, APLIC_BYTES);
+    // More harts than the first run of pages has: they lie in groups, which nobody numbers for us.
+    if imsic.registers.bytes < offset + PAGE_SIZE {
+        return Controller::NONE;
+    }
+    Controller { wires: aplic.wires.min(lines), lines, messages: imsic.registers.address + offset, ..aplic }
 }
 
 /// The interrupt controller's context for a hart's supervisor mode: its place in the list of (hart, interrupt).
@@ -419,10 +524,11 @@ mod tests {
         assert_eq!(found.processors().iter().map(|cpu| cpu.hart_id).collect::<Vec<_>>(), [3, 7]);
         assert_eq!((found.frequency, found.sstc, found.mode), (10_000_000, true, Mode::Sv48));
         assert_eq!(found.command_line(), b"paging=sv39 quiet");
-        assert_eq!(found.controller.lines, 96);
-        assert_eq!(found.controller.context, Some(3));
+        let registers = Run { address: 0xc00_0000, bytes: 0x20_4000 };
+        let plic = Controller { kind: Kind::Plic, registers, wires: 96, lines: 96, context: 3, messages: 0 };
+        assert_eq!(found.controller, plic);
         assert_eq!(found.private.bytes(), 0x61_0000);
-        assert_eq!(read(&machine("rv64gc_sstc\0", "riscv,sv57\0"), 3).unwrap().controller.context, Some(1));
+        assert_eq!(read(&machine("rv64gc_sstc\0", "riscv,sv57\0"), 3).unwrap().controller.context, 1);
     }
 
     #[test]
@@ -433,6 +539,61 @@ mod tests {
         };
         assert_eq!(contexts(&[103, 9, 107, 9]), Some(0));
         assert_eq!(contexts(&[103, 11, 107, 9]), None);
+    }
+
+    /// A machine with an APLIC (and IMSICs) for each mode; machine mode's comes last. `imsic`: bytes of registers, bits.
+    fn advanced(imsic: Option<[u32; 2]>, disabled: bool) -> Description {
+        let mut writer = Writer::default();
+        writer.begin("").words("#address-cells", &[2]).words("#size-cells", &[2]);
+        writer.begin("cpus").words("#address-cells", &[1]).words("#size-cells", &[0]);
+        for hart in [3, 7] {
+            cpu(&mut writer, hart, "rv64gc\0", "riscv,sv39\0", "okay\0");
+        }
+        writer.end();
+        for (base, external, children) in [(0xd00_0000, 9, false), (0xc00_0000, 11, true)] {
+            writer.begin("aplic").property("compatible", b"riscv,aplic\0");
+            writer.words("reg", &[0, base, 0, 0x8000]).words("riscv,num-sources", &[96]);
+            if disabled && external == 11 {
+                writer.property("status", b"disabled\0");
+            } else if children {
+                writer.words("riscv,children", &[1]);
+            }
+            if imsic.is_none() {
+                writer.words("interrupts-extended", &[103, external, 107, external]);
+            }
+            writer.end();
+            if let Some([bytes, bits]) = imsic {
+                writer.begin("imsics").property("compatible", b"riscv,imsics\0");
+                writer.words("reg", &[0, base << 1, 0, bytes]).words("riscv,num-ids", &[2047]);
+                writer.words("riscv,guest-index-bits", &[bits]);
+                writer.words("interrupts-extended", &[103, external, 107, external]).end();
+            }
+        }
+        writer.end();
+        read(&writer.finish(), 7).unwrap()
+    }
+
+    #[test]
+    fn the_supervisor_s_aplic_and_imsics_are_told_from_machine_mode_s() {
+        let registers = |bytes| Run { address: 0xd00_0000, bytes };
+        let alone = Controller {
+            kind: Kind::Aplic,
+            registers: registers(0x5000),
+            wires: 96,
+            lines: 96,
+            context: 1,
+            messages: 0,
+        };
+        for disabled in [false, true] {
+            let found = advanced(None, disabled);
+            assert_eq!((found.controller, found.private.bytes()), (alone, 0x1_0000));
+            let found = advanced(Some([0x2_0000, 2]), disabled);
+            let messages = 0x1a00_0000 + 0x4000;
+            let with = Controller { registers: registers(0x4000), lines: 255, messages, ..alone };
+            assert_eq!((found.controller, found.private.bytes()), (with, 0x5_0000));
+        }
+        // The boot hart's page would lie past the first run.
+        assert_eq!(advanced(Some([0x4000, 2]), false).controller, Controller::NONE);
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub fn set_up(platform: &Platform, hart: &Hart) {
     machine::count_tags();
     csr::enable(csr::SOFTWARE | csr::TIMER);
     if hart.core == CoreId::BOOT {
+        platform.interrupts.set_up();
         csr::enable(csr::EXTERNAL);
     }
 }

@@ -10,7 +10,7 @@
 //! | `trap_entry`, `traps` | into the kernel and out of it |
 //! | [`paging`] | page-table entries, the kernel's own tables |
 //! | `bytes` | memory copied and filled, for the compiler |
-//! | `plic`, `time`, `fpu`, `console`, `sbi`, `csr` | the hardware and the firmware, by the piece |
+//! | `interrupts`: `plic` or `aplic`; `time`, `fpu`, `console`, `sbi`, `csr` | the hardware and the firmware, by the piece |
 //! | `machine` | all of it behind the core's `Machine` trait |
 //! | `report` | panics and kernel faults |
 //!
@@ -22,6 +22,8 @@ pub mod devicetree;
 pub mod paging;
 pub mod time;
 
+#[cfg(target_os = "none")]
+mod aplic;
 #[cfg(target_os = "none")]
 mod boot;
 #[cfg(target_os = "none")]
@@ -38,6 +40,8 @@ mod fpu;
 mod hart;
 #[cfg(target_os = "none")]
 mod harts;
+#[cfg(target_os = "none")]
+mod interrupts;
 #[cfg(target_os = "none")]
 mod machine;
 #[cfg(target_os = "none")]

@@ -7,9 +7,9 @@ use anos_core::Kernel;
 use anos_machine::{CoreId, Entry, Machine, Mapping, Registers, Reset, Shared};
 
 use crate::hart::{self, Hart};
+use crate::interrupts::Interrupts;
 use crate::once::SetOnce;
 use crate::paging::{self, MAX_ID, Mode, SATP_ID_SHIFT, Table};
-use crate::plic::Plic;
 use crate::time::Frequency;
 use crate::{console, csr, patience, sbi, time, to_usize};
 
@@ -24,7 +24,7 @@ pub static PLATFORM: SetOnce<Platform> = SetOnce::new(Platform {
     counter_start: 0,
     sstc: false,
     vectors: false,
-    plic: Plic::NONE,
+    interrupts: Interrupts::NONE,
 });
 
 /// How many cores run.
@@ -52,7 +52,7 @@ pub struct Platform {
     /// Every hart has a vector unit.
     pub vectors: bool,
     /// The interrupt controller.
-    pub plic: Plic,
+    pub interrupts: Interrupts,
 }
 
 /// The machine as seen from one hart.
@@ -193,24 +193,23 @@ impl Machine for Port<'_> {
     }
 
     fn interrupt_exists(&self, line: u32) -> bool {
-        self.platform.plic.exists(line)
+        self.platform.interrupts.exists(line)
     }
 
-    fn interrupt_configure(&mut self, line: u32, level: bool, _active_low: bool) {
-        // The controller's inputs have no polarity that software could set.
-        self.platform.plic.configure(line, level);
+    fn interrupt_configure(&mut self, line: u32, level: bool, active_low: bool) {
+        self.platform.interrupts.configure(line, level, active_low);
     }
 
-    fn interrupt_message(&self, _line: u32) -> Result<(u64, u64), Error> {
-        Err(Error::Unsupported)
+    fn interrupt_message(&self, line: u32) -> Result<(u64, u64), Error> {
+        self.platform.interrupts.message(line)
     }
 
     fn interrupt_unmask(&mut self, line: u32) {
-        self.platform.plic.unmask(line);
+        self.platform.interrupts.unmask(line);
     }
 
     fn interrupt_mask(&mut self, line: u32) {
-        self.platform.plic.mask(line);
+        self.platform.interrupts.mask(line);
     }
 
     fn port_in(&mut self, _port: u16, _size: u8) -> Result<u32, Error> {

@@ -10,16 +10,15 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use anos_abi::PAGE_SIZE;
+use crate::csr;
+use crate::interrupts::Registers;
 
-use crate::description::Controller;
-use crate::{csr, to_usize};
-
-const CONTEXT_ENABLE: u64 = 0x2000;
-const CONTEXT_ENABLE_STRIDE: u64 = 0x80;
-const CONTEXT_CONTROL: u64 = 0x20_0000;
-const CONTEXT_CONTROL_STRIDE: u64 = 0x1000;
-const MAX_LINES: usize = 1024;
+const CONTEXT_ENABLE: u32 = 0x2000;
+const CONTEXT_ENABLE_STRIDE: u32 = 0x80;
+const CONTEXT_CONTROL: u32 = 0x20_0000;
+const CONTEXT_CONTROL_STRIDE: u32 = 0x1000;
+/// Lines that the core can keep track of.
+const MAX_LINES: usize = 256;
 
 /// One bit per line.
 struct Lines([AtomicU32; MAX_LINES / 32]);
@@ -51,128 +50,69 @@ static LEVEL: Lines = Lines::new();
 /// Level lines that are claimed and not yet completed.
 static CLAIMED: Lines = Lines::new();
 
-/// The controller, as seen by the kernel.
+/// The controller.
 #[derive(Clone, Copy, Debug)]
 pub struct Plic {
-    /// Virtual address of its registers.
-    base: u64,
-    lines: u32,
-    context: u32,
+    /// Its registers.
+    pub registers: Registers,
+    /// The last line.
+    pub lines: u32,
+    /// The context that interrupts the boot hart.
+    pub context: u32,
 }
 
 impl Plic {
-    /// No controller: no lines.
-    pub const NONE: Plic = Plic { base: 0, lines: 0, context: 0 };
-
-    /// The controller, with every line masked.
-    ///
-    /// # Safety
-    /// [`Plic::registers`] of `controller` are mapped at `window + physical address`, now and for ever.
-    pub unsafe fn new(controller: &Controller, window: u64) -> Self {
-        let base = window.wrapping_add(controller.registers.address);
-        // Without what it takes to serve the boot hart, no line is of use.
-        let lines = if Plic::registers(controller) == 0 { 0 } else { controller.lines };
-        let plic = Plic { base, lines, context: controller.context.unwrap_or(0) };
-        if lines == 0 {
-            return plic;
+    /// Masks every line, and enables all of them for the context.
+    pub fn set_up(self) {
+        for line in 1..=self.lines {
+            self.mask(line);
         }
-        for line in 1..=lines {
-            plic.write(u64::from(line) * 4, 0);
+        for word in 0..=self.lines / 32 {
+            self.registers.write(CONTEXT_ENABLE + CONTEXT_ENABLE_STRIDE * self.context + word * 4, u32::MAX);
         }
-        for word in 0..=lines / 32 {
-            plic.write(plic.enable() + u64::from(word) * 4, u32::MAX);
-        }
-        plic.write(plic.control(), 0);
-        plic
-    }
-
-    /// The same controller, seen at another window.
-    ///
-    /// # Safety
-    /// As for [`Plic::new`].
-    pub unsafe fn at(self, controller: &Controller, window: u64) -> Self {
-        Plic { base: window.wrapping_add(controller.registers.address), ..self }
-    }
-
-    /// Bytes of registers that the kernel needs, from the controller's start, in whole pages; 0 if the controller does
-    /// not interrupt the boot hart, or ends before the registers that do.
-    pub fn registers(controller: &Controller) -> u64 {
-        let Some(context) = controller.context else { return 0 };
-        let end = CONTEXT_CONTROL + CONTEXT_CONTROL_STRIDE * (u64::from(context) + 1);
-        if controller.registers.bytes < end { 0 } else { end.next_multiple_of(PAGE_SIZE) }
-    }
-
-    fn enable(&self) -> u64 {
-        CONTEXT_ENABLE + CONTEXT_ENABLE_STRIDE * u64::from(self.context)
+        self.registers.write(self.control(), 0);
     }
 
     /// The threshold register; behind it the one to claim and complete.
-    fn control(&self) -> u64 {
-        CONTEXT_CONTROL + CONTEXT_CONTROL_STRIDE * u64::from(self.context)
+    fn control(self) -> u32 {
+        CONTEXT_CONTROL + CONTEXT_CONTROL_STRIDE * self.context
     }
 
-    /// Whether there is such a line.
-    pub fn exists(&self, line: u32) -> bool {
-        line >= 1 && line <= self.lines
-    }
-
-    /// Says how a line is triggered; masks it.
-    pub fn configure(&self, line: u32, level: bool) {
+    /// Says how a line is triggered; masks it. The inputs have no polarity that software could set.
+    pub fn configure(self, line: u32, level: bool) {
         self.mask(line);
         LEVEL.replace(line, level);
     }
 
     /// Keeps a line from interrupting.
-    pub fn mask(&self, line: u32) {
-        if self.exists(line) {
-            self.write(u64::from(line) * 4, 0);
-        }
+    pub fn mask(self, line: u32) {
+        self.registers.write(line * 4, 0);
     }
 
     /// Lets a line interrupt, and completes it if it was claimed.
-    pub fn unmask(&self, line: u32) {
-        if self.exists(line) {
-            self.write(u64::from(line) * 4, 1);
-            if CLAIMED.replace(line, false) {
-                self.complete(line);
-            }
+    pub fn unmask(self, line: u32) {
+        self.registers.write(line * 4, 1);
+        if CLAIMED.replace(line, false) {
+            self.complete(line);
         }
     }
 
-    /// The line that interrupts, if one does. On the boot hart only.
-    pub fn claim(&self) -> Option<u32> {
-        if self.lines == 0 {
-            return None;
-        }
-        let line = self.read(self.control() + 4);
+    /// The line that interrupts, or 0.
+    pub fn claim(self) -> u32 {
+        let line = self.registers.read(self.control() + 4);
         // What the device did before it interrupted comes before what its driver does now.
         csr::fence_devices();
-        if !self.exists(line) {
-            return None;
-        }
         if LEVEL.get(line) {
             CLAIMED.replace(line, true);
         } else {
             self.complete(line);
         }
-        Some(line)
+        line
     }
 
-    fn complete(&self, line: u32) {
+    fn complete(self, line: u32) {
         // What the driver did to the device comes before the controller looks at the line again.
         csr::fence_devices();
-        self.write(self.control() + 4, line);
-    }
-
-    fn read(&self, offset: u64) -> u32 {
-        let register = to_usize(self.base.wrapping_add(offset)) as *const u32;
-        // SAFETY: a register of the controller: mapped (`new`), aligned, and reading one touches no memory.
-        unsafe { register.read_volatile() }
-    }
-
-    fn write(&self, offset: u64, value: u32) {
-        let register = to_usize(self.base.wrapping_add(offset)) as *mut u32;
-        // SAFETY: a register of the controller: mapped (`new`), aligned, and writing one touches no memory.
-        unsafe { register.write_volatile(value) };
+        self.registers.write(self.control() + 4, line);
     }
 }

@@ -94,7 +94,7 @@ fn interrupt(waiting: u64) -> Event {
         return Event::Timer;
     }
     // Nothing to claim: another cause has taken it away again. To look again does no harm.
-    platform.plic.claim().map_or(Event::Kick, Event::Interrupt)
+    platform.interrupts.claim().map_or(Event::Kick, Event::Interrupt)
 }
 
 /// What the processor says about a fault. Alignment faults and page faults name an address.
