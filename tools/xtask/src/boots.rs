@@ -106,12 +106,19 @@ fn kinds(built: &[(Architecture, Products)]) -> Vec<Kind<'_>> {
     for cores in [1, 2, 4, 16] {
         for (architecture, products) in built {
             let usual = architecture.machines().iter().map(|&machine| test::test_machine(machine, cores));
-            // One number of cores is enough for these: what they lack has little to do with it.
-            let lesser = match (architecture, cores) {
-                (Architecture::Riscv64, 2) => vec![test::with_sv39(cores), test::without_sstc(cores)],
+            // One number of cores is enough for these: what they lack, or have more, has little to do with it.
+            let others = match (architecture, cores) {
+                (Architecture::Riscv64, 2) => vec![
+                    test::with_sv39(cores),
+                    test::without_sstc(cores),
+                    test::with_everything(cores),
+                    test::with_aplic(cores),
+                    // More than the kernel can save: it does without.
+                    test::with_vectors(1024, cores),
+                ],
                 _ => Vec::new(),
             };
-            let machines = usual.chain(lesser);
+            let machines = usual.chain(others);
             kinds.extend(machines.map(|machine| Kind { architecture: *architecture, products, machine }));
         }
     }

@@ -137,7 +137,7 @@ pub struct MachineOptions {
     /// Number of cores
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub cores: u32,
-    /// Machine: q35 or microvm (x86_64), virt (riscv64) [default: q35, virt]
+    /// Machine: q35 or microvm (x86_64), virt, virt-aia or virt-aplic (riscv64) [default: q35, virt]
     #[arg(long, value_enum)]
     pub machine: Option<Machine>,
     /// Main memory, as QEMU takes it

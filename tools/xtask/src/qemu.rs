@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, bail};
+use clap::ValueEnum;
 
 use crate::cli::MachineOptions;
 use crate::target::{Architecture, Machine};
@@ -46,12 +47,12 @@ pub fn command(
 
 /// The machine that was asked for, or the architecture's usual one.
 pub fn chosen_machine(architecture: Architecture, choice: Option<Machine>) -> Result<Machine> {
-    let known = architecture.machines();
     match choice {
-        None => Ok(known[0]),
-        Some(machine) if known.contains(&machine) => Ok(machine),
+        None => Ok(architecture.machines()[0]),
+        Some(machine) if machine.architecture() == architecture => Ok(machine),
         Some(machine) => {
-            let names: Vec<&str> = known.iter().map(|machine| machine.name()).collect();
+            let known = Machine::value_variants().iter().filter(|machine| machine.architecture() == architecture);
+            let names: Vec<&str> = known.map(|machine| machine.name()).collect();
             bail!("{} has no machine {}; it has: {}", architecture.name(), machine.name(), names.join(", "))
         }
     }
@@ -62,6 +63,8 @@ const fn machine_arguments(machine: Machine) -> &'static str {
         Machine::Q35 => "q35",
         Machine::Microvm => "microvm,isa-serial=on,rtc=on",
         Machine::Virt => "virt",
+        Machine::VirtAia => "virt,aia=aplic-imsic",
+        Machine::VirtAplic => "virt,aia=aplic",
     }
 }
 

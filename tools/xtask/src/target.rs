@@ -78,7 +78,7 @@ impl Architecture {
         }
     }
 
-    /// The machines that QEMU emulates of this kind, the usual one first.
+    /// The machines of this kind that everything is tested on, the usual one first.
     pub const fn machines(self) -> &'static [Machine] {
         match self {
             Architecture::X86_64 => &[Machine::Q35, Machine::Microvm],
@@ -136,15 +136,29 @@ pub enum Machine {
     Microvm,
     /// QEMU's RISC-V machine
     Virt,
+    /// The same with APLIC and IMSICs instead of a PLIC
+    VirtAia,
+    /// The same with an APLIC alone
+    VirtAplic,
 }
 
 impl Machine {
-    /// QEMU's name for it.
+    /// Its name on command lines.
     pub const fn name(self) -> &'static str {
         match self {
             Machine::Q35 => "q35",
             Machine::Microvm => "microvm",
             Machine::Virt => "virt",
+            Machine::VirtAia => "virt-aia",
+            Machine::VirtAplic => "virt-aplic",
+        }
+    }
+
+    /// Which architecture's it is.
+    pub const fn architecture(self) -> Architecture {
+        match self {
+            Machine::Q35 | Machine::Microvm => Architecture::X86_64,
+            Machine::Virt | Machine::VirtAia | Machine::VirtAplic => Architecture::Riscv64,
         }
     }
 }

@@ -149,7 +149,7 @@ fn guest_tests(workspace: &Workspace, options: &TestOptions, architecture: Archi
         machines.extend(counts.into_iter().map(|cores| test_machine(machine, cores)));
     }
     if options.cores.is_none() {
-        machines.extend(lesser_machines(architecture));
+        machines.extend(other_machines(architecture));
     }
     for machine in machines {
         let name = format!("in-guest suite, {} {}", architecture.name(), machine_shown(&machine));
@@ -195,15 +195,35 @@ pub fn test_machine(machine: Machine, cores: u32) -> MachineOptions {
 }
 
 /// Machines that lack what the usual ones have and the kernel makes use of: page tables of four levels (Sv48), and the
-/// supervisor's own timer (Sstc).
-fn lesser_machines(architecture: Architecture) -> Vec<MachineOptions> {
+/// supervisor's own timer (Sstc). And machines that have more.
+fn other_machines(architecture: Architecture) -> Vec<MachineOptions> {
     if architecture == Architecture::X86_64 {
         return Vec::new();
     }
     let deadlines = MachineOptions { append: Some("only=deadlines/".into()), ..without_sstc(4) };
     // A hart that waits for another can sleep meanwhile only with Sstc: where harts outnumber the host's processors,
     // cases with many of them take too long without it. What differs is the timer, so its cases do.
-    vec![with_sv39(4), without_sstc(1), deadlines]
+    let floats = MachineOptions { append: Some("only=floats/".into()), ..with_vectors(128, 4) };
+    let interrupts = MachineOptions { append: Some("only=interrupts/".into()), ..with_aplic(2) };
+    vec![with_sv39(4), without_sstc(1), deadlines, with_everything(4), floats, interrupts]
+}
+
+/// A RISC-V machine with all that the kernel can make use of: page tables of five levels (which the command line asks
+/// for), vector registers as large as it can save, APLIC and IMSICs.
+pub fn with_everything(cores: u32) -> MachineOptions {
+    let machine = Some(Machine::VirtAia);
+    MachineOptions { machine, append: Some("paging=sv57".into()), ..with_vectors(512, cores) }
+}
+
+/// A RISC-V machine with an APLIC, but no IMSICs.
+pub fn with_aplic(cores: u32) -> MachineOptions {
+    test_machine(Machine::VirtAplic, cores)
+}
+
+/// A RISC-V machine with vector registers of so many bits.
+pub fn with_vectors(bits: u32, cores: u32) -> MachineOptions {
+    let cpu = format!("rv64,v=true,vext_spec=v1.0,vlen={bits}");
+    MachineOptions { cpu: Some(cpu), ..test_machine(Machine::Virt, cores) }
 }
 
 /// A RISC-V machine on which the kernel is told to do with page tables of three levels.
