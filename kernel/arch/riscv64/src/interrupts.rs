@@ -3,7 +3,7 @@
 use anos_abi::Error;
 
 use crate::aplic::Aplic;
-use crate::description::{Controller, Kind};
+use crate::controller::{Controller, Kind};
 use crate::plic::Plic;
 use crate::to_usize;
 

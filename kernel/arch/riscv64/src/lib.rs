@@ -5,6 +5,7 @@
 //! | `entry` | the first instructions of every hart |
 //! | `boot` | from there to the first thread |
 //! | [`devicetree`], [`description`] | reads the blob; what the kernel wants to know from it |
+//! | [`controller`] | which interrupt controller serves the boot hart |
 //! | `harts`, `hart` | starts the other cores; what each keeps for itself |
 //! | `patience` | what a core does while it waits for another |
 //! | `trap_entry`, `traps` | into the kernel and out of it |
@@ -17,6 +18,7 @@
 //! Only what doesn't touch the hardware is built on the host, for its unit tests.
 #![no_std]
 
+pub mod controller;
 pub mod description;
 pub mod devicetree;
 pub mod paging;
