@@ -135,13 +135,14 @@ impl Machine for Port<'_> {
     }
 
     /// The manual (chapter "Supervisor Memory-Management Fence Instruction") has an id that gets another root loaded
-    /// first, and its old translations forgotten then: the fence orders all writes to the new tables, too.
+    /// first, and its old translations forgotten then: the fence orders all writes to the new tables, too. Tag 0 is whose
+    /// ever it was last, if there are too few of the others.
     fn load_root(&mut self, root: u64, tag: u64, flush: bool) {
         let root = if root == 0 { self.platform.root } else { root };
         // SAFETY: the kernel's own, or one that the core keeps a root table while it is loaded; `fill_root` made the
         // upper half of every root table the same. Where it may be wrong, what is remembered of the tag goes at once.
         unsafe { csr::set_translation(self.platform.mode.satp(root, tag)) };
-        if flush || self.tags() == 0 {
+        if flush || tag == 0 {
             csr::flush_translations_of(tag);
         }
         self.fence_new_code();
