@@ -24,8 +24,7 @@ pub unsafe extern "C" fn user_trap(hart: *mut Hart, cause: u64, value: u64) {
     let hart = unsafe { &mut *hart };
     let thread = to_usize(hart.thread) as *mut Thread;
     // SAFETY: the thread that ran until now: mapped.
-    let foreign = unsafe { (*thread).foreign } != 0;
-    if cause == SYSTEM_CALL && !foreign {
+    if cause == SYSTEM_CALL && unsafe { (*thread).foreign } == 0 {
         // SAFETY: the thread that ran until now.
         unsafe { fpu::forget(thread) };
     } else {
