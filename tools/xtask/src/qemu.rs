@@ -31,11 +31,13 @@ pub fn command(
     command.args(["-cpu", options.cpu.as_deref().unwrap_or(default_cpu(architecture))]);
     command.args(["-smp", &options.cores.to_string(), "-m", &options.memory]);
     // No devices but those that Anos drives, and no window.
-    if machine == Machine::Q35 {
-        // The one device that sends messages when told to and needs no driver: the suite does.
-        command.args(["-global", "hpet.msi=on"]);
-    }
     command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
+    // And one that sends messages when the suite tells it to.
+    match machine {
+        Machine::Q35 => command.args(["-global", "hpet.msi=on"]),
+        Machine::VirtAia => command.args(["-device", "edu,addr=4"]),
+        _ => &mut command,
+    };
     command.arg("-kernel").arg(image);
     if let Some(text) = &options.append {
         command.args(["-append", text]);

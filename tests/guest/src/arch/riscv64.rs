@@ -444,6 +444,11 @@ fn has_vectors() -> bool {
     VECTORS.load(Ordering::Relaxed) == 2
 }
 
+/// Whether the devicetree has these bytes somewhere.
+pub fn devicetree_names(name: &[u8]) -> bool {
+    devicetree().windows(name.len()).any(|bytes| bytes == name)
+}
+
 fn devicetree() -> &'static [u8] {
     let Some(info) = env::boot_info() else { return &[] };
     let start = core::ptr::with_exposed_provenance(to_usize(info.devicetree_address));

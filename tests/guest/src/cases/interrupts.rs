@@ -7,12 +7,13 @@ use anos::abi::PAGE_SIZE;
 use anos::abi::object::Method;
 use anos::abi::syscall::POLL;
 use anos::capability::{
-    Capability, Endpoint, Frame, Interrupt, InterruptControl, IoPort, IoPortControl, Notification, Slot, invoke,
+    Capability, Endpoint, Frame, Interrupt, InterruptControl, InterruptMessage, IoPort, IoPortControl, Notification, Slot, invoke,
 };
 use anos::{Error, Kind, Rights};
 
 use super::cases;
 use super::ipc::number;
+use crate::arch;
 use crate::case::{Case, PATIENCE_MS, READ_WRITE, SPACE, TABLE, counters, in_ms, look, shared, shared_value, to_usize};
 use crate::check::{Failure, Outcome, check, equal};
 use crate::helper::HIGH;
@@ -32,6 +33,7 @@ cases![
     many_interrupts_come_one_after_the_other,
     interrupts_are_counted,
     a_device_s_message_becomes_a_signal,
+    a_wire_has_no_message,
 ];
 
 const CONTROL: InterruptControl = InterruptControl::at(Slot::new(anos::abi::boot::slot::INTERRUPT_CONTROL));
@@ -39,7 +41,7 @@ const PORTS: IoPortControl = IoPortControl::at(Slot::new(anos::abi::boot::slot::
 
 /// The serial port's line, and whether it is level-triggered.
 const LINE: (u64, bool) = if cfg!(target_arch = "x86_64") { (4, false) } else { (10, true) };
-/// A line that is a message, on x86-64: the last.
+/// A line that is a message where there are some; on x86-64 the last.
 const MESSAGE: u64 = 175;
 /// Where its registers are: the first port, or the physical address.
 const PORT: u16 = 0x3f8;
@@ -285,19 +287,10 @@ fn interrupts_are_counted(case: &mut Case) -> Outcome {
     Ok(())
 }
 
-/// A PC's high-precision event timer, whose interrupts can be messages (IA-PC HPET specification, 2.3).
-struct Hpet(u64);
+/// Registers of 32 bits that the case has mapped.
+struct Registers(u64);
 
-impl Hpet {
-    const PLACE: u64 = 0xfed0_0000;
-    const IDENTITY: u64 = 0;
-    const ENABLE: u64 = 0x10;
-    const COUNTER: u64 = 0xf0;
-    /// Of timer 0: configuration, comparator, message.
-    const CONFIGURATION: u64 = 0x100;
-    const COMPARATOR: u64 = 0x108;
-    const MESSAGE: u64 = 0x110;
-
+impl Registers {
     fn place(&self, register: u64) -> *mut u32 {
         core::ptr::with_exposed_provenance_mut(to_usize(self.0 + register))
     }
@@ -311,24 +304,85 @@ impl Hpet {
         // SAFETY: as in `read`; what the device then writes to is the interrupt controller.
         unsafe { self.place(register).write_volatile(value) }
     }
+}
+
+/// A device that can send a message.
+enum Sender {
+    /// A PC's high-precision event timer (IA-PC HPET specification, 2.3).
+    Hpet(Registers),
+    /// QEMU's device for teaching, on PCI (QEMU's documentation, "EDU device").
+    Edu(Registers),
+}
+
+impl Sender {
+    /// The timer, if its interrupts can be messages: but for a microVM's, they can.
+    fn hpet(case: &mut Case) -> Outcome<Option<Sender>> {
+        const PLACE: u64 = 0xfed0_0000;
+        let hpet = Registers(device_page(case, PLACE)?);
+        let by_message = hpet.read(0) >> 16 == 0x8086 && hpet.read(HPET_CONFIGURATION) >> 15 & 1 == 1;
+        equal!(by_message, has_pci(case)?);
+        Ok(by_message.then_some(Sender::Hpet(hpet)))
+    }
+
+    /// The device for teaching, in its place on a machine with IMSICs, and told what to send. Nobody has given it an
+    /// address yet.
+    fn edu(case: &mut Case, message: InterruptMessage) -> Outcome<Sender> {
+        /// Configuration space of device 4, and where the registers shall be.
+        const CONFIGURATION: u64 = 0x3000_0000 + (4 << 15);
+        const PLACE: u64 = 0x4000_0000;
+        let configuration = Registers(device_page(case, CONFIGURATION)?);
+        equal!(configuration.read(0), 0x11e8_1234);
+        configuration.write(0x10, 0x4000_0000);
+        // It may answer, and send.
+        configuration.write(4, 6);
+        let mut capability = u64::from(configuration.read(0x34) & 0xff);
+        while configuration.read(capability) & 0xff != 5 {
+            check!(capability != 0, "the device has no messages");
+            capability = u64::from(configuration.read(capability) >> 8 & 0xff);
+        }
+        let [low, high] = [message.address, message.address >> 32].map(|half| half & 0xffff_ffff);
+        for (register, value) in [(4, low), (8, high), (12, message.value)] {
+            configuration.write(capability + register, u32::try_from(value).unwrap_or(0));
+        }
+        configuration.write(capability, configuration.read(capability) | 1 << 16);
+        Ok(Sender::Edu(Registers(device_page(case, PLACE)?)))
+    }
 
     /// Sends a message soon.
-    fn raise(&self, (address, value): (u32, u32)) {
-        const INTERRUPT: u32 = 1 << 2;
-        const BY_MESSAGE: u32 = 1 << 14;
-        self.write(Self::ENABLE, 0);
-        for (register, value) in [
-            (Self::COUNTER, 0),
-            (Self::COUNTER + 4, 0),
-            (Self::CONFIGURATION, INTERRUPT | BY_MESSAGE),
-            (Self::MESSAGE, value),
-            (Self::MESSAGE + 4, address),
-            (Self::COMPARATOR, 1000),
-            (Self::COMPARATOR + 4, 0),
-            (Self::ENABLE, 1),
-        ] {
-            self.write(register, value);
+    fn raise(&self, message: InterruptMessage) {
+        match self {
+            Sender::Hpet(hpet) => raise_hpet(hpet, message),
+            Sender::Edu(edu) => {
+                // Acknowledge, raise.
+                edu.write(0x64, 1);
+                edu.write(0x60, 1);
+            }
         }
+    }
+}
+
+const HPET_CONFIGURATION: u64 = 0x100;
+
+fn raise_hpet(hpet: &Registers, message: InterruptMessage) {
+    const ENABLE: u64 = 0x10;
+    const COUNTER: u64 = 0xf0;
+    const COMPARATOR: u64 = 0x108;
+    const MESSAGE: u64 = 0x110;
+    const INTERRUPT: u32 = 1 << 2;
+    const BY_MESSAGE: u32 = 1 << 14;
+    let [address, value] = [message.address, message.value].map(|word| u32::try_from(word).unwrap_or(0));
+    for (register, value) in [
+        (ENABLE, 0),
+        (COUNTER, 0),
+        (COUNTER + 4, 0),
+        (HPET_CONFIGURATION, INTERRUPT | BY_MESSAGE),
+        (MESSAGE, value),
+        (MESSAGE + 4, address),
+        (COMPARATOR, 1000),
+        (COMPARATOR + 4, 0),
+        (ENABLE, 1),
+    ] {
+        hpet.write(register, value);
     }
 }
 
@@ -343,35 +397,42 @@ fn has_pci(case: &mut Case) -> Result<bool, Error> {
     Ok(identity != 0xffff_ffff)
 }
 
+/// Whether lines can be messages: always on x86-64, with IMSICs on RISC-V.
+fn has_messages() -> bool {
+    cfg!(target_arch = "x86_64") || arch::devicetree_names(b"riscv,imsics\0")
+}
+
 fn a_device_s_message_becomes_a_signal(case: &mut Case) -> Outcome {
     let line = CONTROL.get(MESSAGE, false, false, case.slot());
-    if !cfg!(target_arch = "x86_64") {
+    if !has_messages() {
         equal!(line, Err(Error::InvalidArgument));
         return Ok(());
     }
     let line = line?;
-    // Vector 0x30 is line 0's; and the boot core has id 0.
-    let message = (0xfee0_0000, 0x30 + u32::try_from(MESSAGE).unwrap_or(0));
-    let hpet = Hpet(device_page(case, Hpet::PLACE)?);
-    let by_message = hpet.read(Hpet::IDENTITY) >> 16 == 0x8086 && hpet.read(Hpet::CONFIGURATION) >> 15 & 1 == 1;
-    equal!(by_message, has_pci(case)?);
+    let message = line.message()?;
+    let sender =
+        if cfg!(target_arch = "x86_64") { Sender::hpet(case)? } else { Some(Sender::edu(case, message)?) };
     let original: Notification = case.make()?;
     let bit = case.mint(original, Rights::WRITE, 8)?;
+    let Some(sender) = sender else { return Ok(()) };
     // Nobody is bound yet.
-    hpet.raise(message);
+    sender.raise(message);
     case.sleep(10)?;
     line.bind(bit)?;
     equal!(original.wait(POLL), Err(Error::TimedOut));
-    if by_message {
-        for _ in 0..10 {
-            hpet.raise(message);
-            equal!(original.wait(in_ms(PATIENCE_MS)), Ok(8));
-            equal!(original.wait(POLL), Err(Error::TimedOut));
-            line.acknowledge()?;
-        }
+    for _ in 0..10 {
+        sender.raise(message);
+        equal!(original.wait(in_ms(PATIENCE_MS)), Ok(8));
+        equal!(original.wait(POLL), Err(Error::TimedOut));
+        line.acknowledge()?;
     }
     line.unbind()?;
-    hpet.raise(message);
+    sender.raise(message);
     equal!(original.wait(in_ms(10)), Err(Error::TimedOut));
+    Ok(())
+}
+
+fn a_wire_has_no_message(case: &mut Case) -> Outcome {
+    equal!(line(case)?.message(), Err(Error::Unsupported));
     Ok(())
 }
