@@ -604,6 +604,48 @@ pub fn matching_floats(pattern: u64) -> u64 {
     matching
 }
 
+/// What a foreign thread that holds floats asks for, and what it shall get.
+pub const FOREIGN_CALL: (u64, u64) = (0x1234, 0x5678);
+
+/// As [`hold_floats`], but instead of computing it makes a system call of another system, and also counts an unexpected
+/// result of that.
+pub fn hold_floats_over_foreign_call(pattern: u64) -> u64 {
+    let (changed, result): (u64, u64);
+    if has_vectors() {
+        fill_vectors(pattern);
+    }
+    // SAFETY: only registers that are named change; the call is told to the case, which changes its result.
+    unsafe {
+        asm!(
+            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
+            "fmv.d.x f\\n, {value}",
+            "addi {value}, {value}, 1",
+            ".endr",
+            "ecall",
+            "addi {value}, {value}, -32",
+            "li {changed}, 0",
+            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
+            "fmv.x.d {held}, f\\n",
+            "sub {held}, {held}, {value}",
+            "snez {held}, {held}",
+            "add {changed}, {changed}, {held}",
+            "addi {value}, {value}, 1",
+            ".endr",
+            value = inout(reg) pattern => _, held = out(reg) _, changed = out(reg) changed,
+            in("a7") FOREIGN_CALL.0, out("a0") result,
+            out("fs0") _, out("fs1") _, out("fs2") _, out("fs3") _, out("fs4") _, out("fs5") _, out("fs6") _,
+            out("fs7") _, out("fs8") _, out("fs9") _, out("fs10") _, out("fs11") _,
+            out("ft0") _, out("ft1") _, out("ft2") _, out("ft3") _, out("ft4") _, out("ft5") _, out("ft6") _,
+            out("ft7") _, out("ft8") _, out("ft9") _, out("ft10") _, out("ft11") _,
+            out("fa0") _, out("fa1") _, out("fa2") _, out("fa3") _, out("fa4") _, out("fa5") _, out("fa6") _,
+            out("fa7") _,
+            options(nostack),
+        );
+    }
+    let vectors = if has_vectors() { changed_vectors(pattern) } else { 0 };
+    changed + vectors + u64::from(result != FOREIGN_CALL.1)
+}
+
 /// All floating-point registers, OR-ed together; and whether there is anything in the vector registers.
 pub fn any_float() -> u64 {
     let vectors = if has_vectors() { any_vector() } else { 0 };

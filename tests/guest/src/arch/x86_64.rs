@@ -440,6 +440,39 @@ pub fn matching_floats(pattern: u64) -> u64 {
     16 * 2 - differing
 }
 
+/// What a foreign thread that holds floats asks for, and what it shall get.
+pub const FOREIGN_CALL: (u64, u64) = (0x1234, 0x5678);
+
+/// As [`hold_floats`] (for the lower halves), but instead of computing it makes a system call of another system, and also
+/// counts an unexpected result of that.
+pub fn hold_floats_over_foreign_call(pattern: u64) -> u64 {
+    let (changed, result): (u64, u64);
+    // SAFETY: only registers that are named change; the call is told to the case, which changes its result.
+    unsafe {
+        asm!(
+            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
+            "movq xmm\\n, rdi",
+            "inc rdi",
+            ".endr",
+            "syscall",
+            "sub rdi, 16",
+            "xor esi, esi",
+            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
+            "movq rdx, xmm\\n",
+            "cmp rdx, rdi",
+            "setne dl",
+            "movzx edx, dl",
+            "add rsi, rdx",
+            "inc rdi",
+            ".endr",
+            inout("rdi") pattern => _, out("rsi") changed, inout("rax") FOREIGN_CALL.0 => result, out("rdx") _,
+            clobber_abi("C"),
+            options(nostack),
+        );
+    }
+    changed + u64::from(result != FOREIGN_CALL.1)
+}
+
 /// All floating-point registers, OR-ed together.
 pub fn any_float() -> u64 {
     let mut all: u64;

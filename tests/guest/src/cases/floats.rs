@@ -2,9 +2,10 @@
 
 use core::sync::atomic::Ordering;
 
-use anos::abi::fault::FaultKind;
-use anos::capability::{Frame, Notification};
-use anos::{Rights, env};
+use anos::abi::fault::{self, FaultKind};
+use anos::abi::object::ThreadFlags;
+use anos::capability::{Endpoint, Frame, Notification, Reply};
+use anos::{Message, Rights, env};
 
 use super::cases;
 use super::ipc::{at, number};
@@ -26,6 +27,8 @@ cases![
     the_control_register_is_the_thread_s_own,
     a_system_call_brings_no_older_registers_back,
     a_system_call_brings_no_one_else_s_registers,
+    a_foreign_system_call_keeps_the_registers,
+    a_thread_without_floats_faults_at_them,
 ];
 
 /// Rounds of computing that take long enough for several turns.
@@ -255,5 +258,55 @@ fn a_system_call_brings_no_one_else_s_registers(case: &mut Case) -> Outcome {
     shared(2).store(1, Ordering::SeqCst);
     case.join(helper)?;
     equal!(shared_value(0), 0);
+    Ok(())
+}
+
+fn a_foreign_system_call_keeps_the_registers(case: &mut Case) -> Outcome {
+    const CALLS: u64 = 20;
+    fn hold_over_calls(pattern: u64) {
+        for n in 0..CALLS {
+            shared(0).fetch_add(arch::hold_floats_over_foreign_call(pattern + n), Ordering::SeqCst);
+            count(1);
+        }
+        // What it says when it is done is foreign, too: the case leaves it waiting for an answer.
+    }
+    let (faults, reply): (Endpoint, Reply) = (case.make()?, case.make()?);
+    let helper = case.prepare(0, LOW, hold_over_calls, 0x1234_5678_0000)?;
+    helper.thread.set_fault_endpoint(Some(faults))?;
+    helper.thread.set_flags(ThreadFlags(ThreadFlags::FOREIGN))?;
+    case.start(helper)?;
+    for n in 0..=CALLS {
+        let message = faults.recv(Some(reply), None, in_ms(case::PATIENCE_MS))?.message;
+        equal!((message.label, shared_value(1)), (fault::SYSTEM_CALL_LABEL, n));
+        if n < CALLS {
+            equal!(message.words[0], arch::FOREIGN_CALL.0);
+            // Somebody else uses the registers meanwhile.
+            equal!(arch::hold_floats(0xdead, 1), 0);
+            reply.send(&Message::new(0, &[arch::FOREIGN_CALL.1]), None)?;
+        }
+    }
+    equal!(shared_value(0), 0);
+    Ok(())
+}
+
+fn a_thread_without_floats_faults_at_them(case: &mut Case) -> Outcome {
+    fn hold_once(_: u64) {
+        arch::hold_floats(3, 1);
+        count(1);
+    }
+    let (faults, reply): (Endpoint, Reply) = (case.make()?, case.make()?);
+    let helper = case.prepare(0, LOW, hold_once, 0)?;
+    helper.thread.set_fault_endpoint(Some(faults))?;
+    helper.thread.set_flags(ThreadFlags(ThreadFlags::NO_FPU))?;
+    case.start(helper)?;
+    let message = faults.recv(Some(reply), None, in_ms(case::PATIENCE_MS))?.message;
+    equal!((message.label, message.words[0]), (fault::LABEL, FaultKind::IllegalInstruction as u64));
+    equal!(shared_value(1), 0);
+    // With the right to them, it goes on where it was.
+    helper.thread.suspend()?;
+    helper.thread.set_flags(ThreadFlags(0))?;
+    helper.thread.resume()?;
+    case.join(helper)?;
+    equal!(shared_value(1), 1);
     Ok(())
 }

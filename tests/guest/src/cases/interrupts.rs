@@ -7,7 +7,8 @@ use anos::abi::PAGE_SIZE;
 use anos::abi::object::Method;
 use anos::abi::syscall::POLL;
 use anos::capability::{
-    Capability, Endpoint, Frame, Interrupt, InterruptControl, InterruptMessage, IoPort, IoPortControl, Notification, Slot, invoke,
+    Capability, Endpoint, Frame, Interrupt, InterruptControl, InterruptMessage, IoPort, IoPortControl, Notification,
+    Slot, invoke,
 };
 use anos::{Error, Kind, Rights};
 
@@ -410,8 +411,7 @@ fn a_device_s_message_becomes_a_signal(case: &mut Case) -> Outcome {
     }
     let line = line?;
     let message = line.message()?;
-    let sender =
-        if cfg!(target_arch = "x86_64") { Sender::hpet(case)? } else { Some(Sender::edu(case, message)?) };
+    let sender = if cfg!(target_arch = "x86_64") { Sender::hpet(case)? } else { Some(Sender::edu(case, message)?) };
     let original: Notification = case.make()?;
     let bit = case.mint(original, Rights::WRITE, 8)?;
     let Some(sender) = sender else { return Ok(()) };
