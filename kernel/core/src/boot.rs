@@ -104,20 +104,20 @@ impl BootError {
     /// One line for people.
     pub const fn text(self) -> &'static str {
         match self {
-            BootError::NoPayload => "no payload behind the kernel: boot the whole image, not the bare kernel",
-            BootError::PayloadVersion => "the payload was built for another kernel version",
-            BootError::PayloadSize => "the payload's header is damaged: its size is no number of pages",
-            BootError::TruncatedPayload => "the payload is truncated: the image was not loaded completely",
+            BootError::NoPayload => "no payload: boot the whole image, not the bare kernel",
+            BootError::PayloadVersion => "the payload is for another kernel version",
+            BootError::PayloadSize => "the payload is damaged: its size is no number of pages",
+            BootError::TruncatedPayload => "the payload is truncated: not all of the image was loaded",
             BootError::SegmentCount => "the root server has no segments, or too many",
-            BootError::SegmentAlignment => "a segment of the root server is not made of whole pages",
-            BootError::SegmentPlace => "a segment of the root server lies outside the payload or over another one",
-            BootError::SegmentRights => "a segment of the root server is writable and executable, or nothing at all",
-            BootError::SegmentAddress => "a segment of the root server lies at an address it can't have",
-            BootError::PayloadEntry => "the root server's entry point is not in an executable segment",
-            BootError::PayloadArchive => "the boot archive lies outside the payload or over the root server",
+            BootError::SegmentAlignment => "a segment of the root server is not whole pages",
+            BootError::SegmentPlace => "a segment of the root server is outside the payload or over another",
+            BootError::SegmentRights => "a segment of the root server has no rights, or to write and execute",
+            BootError::SegmentAddress => "a segment of the root server is at a wrong address",
+            BootError::PayloadEntry => "the root server's entry is in no executable segment",
+            BootError::PayloadArchive => "the boot archive is outside the payload or over a segment",
             BootError::Devicetree => "the devicetree is misplaced or too large",
             BootError::TooLittleMemory => "too little memory to boot",
-            BootError::TooManyRuns => "memory and devices lie in more separate places than BootInfo can list",
+            BootError::TooManyRuns => "more runs of memory and devices than BootInfo can list",
         }
     }
 }
