@@ -223,6 +223,7 @@ fn choice(bits: u64) -> Option<bool> {
 }
 
 /// Power registers (5.2.9).
+#[inline(never)]
 fn read_fadt(reader: &impl Reader, fadt: &[u8]) -> Power {
     const REDUCED_HARDWARE: u32 = 1 << 20;
     const RESET_SUPPORTED: u32 = 1 << 10;

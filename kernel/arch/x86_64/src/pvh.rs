@@ -18,6 +18,7 @@ pub fn number(bytes: &[u8], offset: usize, width: usize) -> u64 {
 
 /// A [`number`] of four bytes.
 #[expect(clippy::cast_possible_truncation, reason = "four bytes fit")]
+#[inline(never)]
 pub fn word32(bytes: &[u8], offset: usize) -> u32 {
     number(bytes, offset, 4) as u32
 }
