@@ -259,7 +259,8 @@ methods! {
     /// Words out: number of slots.
     CapTable.CapTableInfo = 7, READ, [], [];
     /// Calls off every wait to send through an Endpoint with the badge of this capability to it: sends and calls not yet
-    /// taken end with `Cancelled`, faults stop their threads. Words: slot in this table. `Again` until nothing is left.
+    /// taken end with `Cancelled`, faults stop their threads. Words: slot in this table; that capability must have the right
+    /// to read. `Again` until nothing is left.
     CapTable.CapTableCancel = 8, WRITE, [InvalidSlot, EmptySlot, WrongKind, Again], [WAKE_STEPS, MAX_CORES];
 
     /// Gives the thread its capability table. Pass: the CapTable.

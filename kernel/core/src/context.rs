@@ -194,15 +194,18 @@ impl<M: Machine> Visit<'_, M> {
         Ok(())
     }
 
-    /// Who uses a context is charged up to now, and looks again before it runs on.
-    fn interrupt_user(&mut self, at: Ref<SchedContext>) -> Outcome {
+    /// The core on which somebody runs on a context now, if anybody does.
+    fn runs_where(&mut self, at: Ref<SchedContext>) -> Outcome<Option<CoreId>> {
         let SchedContext { user, core, .. } = *self.held.store.see(at)?;
         let core = CoreId::new(core.into()).ok_or(Error::InvalidArgument)?;
-        if self.held.core(core)?.current == user && !user.is_none() {
-            self.bring_in(core)?;
-            self.charge(core)?;
-        }
-        Ok(())
+        Ok((self.held.core(core)?.current == user && !user.is_none()).then_some(core))
+    }
+
+    /// Who uses a context is charged up to now, and looks again before it runs on.
+    fn interrupt_user(&mut self, at: Ref<SchedContext>) -> Outcome {
+        let Some(core) = self.runs_where(at)? else { return Ok(()) };
+        self.bring_in(core)?;
+        self.charge(core)
     }
 
     /// A thread gets a context of its own; what it may have borrowed goes back.
@@ -254,7 +257,9 @@ impl<M: Machine> Visit<'_, M> {
     pub(crate) fn sched_context_info(&mut self, request: &Request) -> Outcome {
         let at = Ref::<SchedContext>::at(request.target.object);
         self.need(at)?;
-        self.interrupt_user(at)?;
+        if let Some(core) = self.runs_where(at)? {
+            self.charge(core)?;
+        }
         let now = self.machine.now();
         let context = self.held.store.get(at)?;
         refill(context, now);

@@ -79,6 +79,9 @@ impl<M: Machine> Visit<'_, M> {
         if slot.kind() != Kind::Endpoint {
             return Err(if slot.is_empty() { Error::EmptySlot } else { Error::WrongKind }.into());
         }
+        if !slot.rights().contains(Rights::READ) {
+            return Err(Error::MissingRights.into());
+        }
         self.need_all()?;
         self.cancel_badge(Ref::at(slot.object), slot.badge)
     }

@@ -499,6 +499,9 @@ fn waits_to_send_are_called_off_by_badge() {
     }
     assert_eq!(sim.state(faulty), ThreadState::Stopped);
     let table = anos_abi::boot::slot::CAP_TABLE;
+    let powerless = sim.copy(badges[1], 2);
+    let refused = sim.call(BOOT, table, Method::CapTableCancel, &[powerless.into()], 0, 0);
+    assert_eq!(refused.result(), Err(Error::MissingRights), "only who may receive");
     let wrong = sim.call(BOOT, table, Method::CapTableCancel, &[faulty.slot.into()], 0, 0);
     assert_eq!(wrong.result(), Err(Error::WrongKind));
 }
