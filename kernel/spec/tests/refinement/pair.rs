@@ -132,11 +132,11 @@ impl Pair {
         }
     }
 
-    /// Lets everything that is pending happen, on every core, until all is quiet.
-    pub fn settle(&mut self) -> Result<(), String> {
+    /// Lets everything that is pending happen, on every core that isn't held back, until all is quiet.
+    pub fn settle(&mut self, held_back: &[bool]) -> Result<(), String> {
         for _ in 0..1000 {
             let mut quiet = true;
-            for core in (0..self.sim.board.config.cores).map(core_id) {
+            for core in (0..self.sim.board.config.cores).map(core_id).filter(|core| !held_back[core.index()]) {
                 if self.sim.board.processors[core.index()].trapped.is_some() {
                     self.go_on(core)?;
                     quiet = false;
