@@ -14,7 +14,7 @@ use anos_sim::{Access, Config, Message, Payload, Program, Sim, core_id};
 
 use crate::pair::Pair;
 
-/// Where Frames are mapped: under a table of level 2 that is there, and one of level 1 that isn't.
+/// Where Frames are mapped.
 const AT: u64 = 0x20_0000_0000;
 
 /// One step.
@@ -149,7 +149,12 @@ fn search(name: &str, sim: Sim, steps: Steps, length: u64) {
 
 /// A small machine whose root server runs at priority 100, so that its threads take turns with it.
 fn machine(cores: u64) -> Sim {
-    let config = Config { pages: 192, lines: 2, ..Config::cores(cores) };
+    machine_with(cores, 180)
+}
+
+/// The same, with so many pages of memory.
+fn machine_with(cores: u64, pages: u64) -> Sim {
+    let config = Config { pages, lines: 2, ..Config::cores(cores) };
     let mut sim = Sim::boot_with(config, &Payload::default().bytes(), 0).expect("boots");
     sim.next_slot = 200;
     sim.ok(slot::THREAD, Method::ThreadSetPriority, &[100, 255], 0);
@@ -274,45 +279,76 @@ fn capabilities() -> (Sim, Steps) {
     (sim, steps)
 }
 
-/// Frames, tables, and a second space in which another thread can run.
+/// Frames, tables, and a second space, in which one of two threads on another core runs.
 fn memory() -> (Sim, Steps) {
     let mut sim = machine(2);
     let above = sim.make(Kind::PageTable, 0);
     sim.ok(above, Method::PageTableMap, &[AT, 2], slot::ADDRESS_SPACE);
     let tables = sim.make_from(slot::UNTYPED, Kind::PageTable, 0, 2);
+    sim.ok(tables, Method::PageTableMap, &[AT, 1], slot::ADDRESS_SPACE);
     let frame = sim.make(Kind::Frame, 2);
-    let copy = sim.copy(frame, 3);
+    sim.ok(frame, Method::FrameMap, &[AT, 3], slot::ADDRESS_SPACE);
+    let copy = sim.copy(frame, 15);
+    let another = sim.make(Kind::Frame, 1);
     let memory = sim.make(Kind::Untyped, 2);
     let space = sim.make_from(memory, Kind::AddressSpace, 0, 1);
-    let other = thread(&mut sim, 1);
+    thread(&mut sim, 1);
+    let third = sim.new_thread(1, 100);
+    sim.ok(third.slot, Method::ThreadSetSpace, &[], space);
+    sim.ok(third.slot, Method::ThreadStart, &[0x40_0000, AT], 0);
     let own = |name: Method, at: u32| method(slot::CAP_TABLE, name, &[at.into()], 0, 0);
     let map = |frame: u32, at: u64, rights: u64| method(frame, Method::FrameMap, &[at, rights], slot::ADDRESS_SPACE, 0);
     let table = |at: u32| method(at, Method::PageTableMap, &[AT, 1], slot::ADDRESS_SPACE, 0);
     let steps = vec![
-        ("a table", table(tables)),
+        ("put the table in", table(tables)),
         ("another table", table(tables + 1)),
         ("take the table out", method(tables, Method::PageTableUnmap, &[], 0, 0)),
         ("take the table above out", method(above, Method::PageTableUnmap, &[], 0, 0)),
-        ("put the table above in", method(above, Method::PageTableMap, &[AT, 2], slot::ADDRESS_SPACE, 0)),
         ("delete the table", own(Method::CapTableDelete, tables)),
         ("map", map(frame, AT, 3)),
-        ("map the copy", map(copy, AT, 1)),
-        ("map the copy one page further", map(copy, AT + PAGE_SIZE, 3)),
-        ("map the copy as code", map(copy, AT + 2 * PAGE_SIZE, 9)),
+        ("map the copy one page further", map(copy, AT + PAGE_SIZE, 1)),
+        ("map another", map(another, AT, 3)),
         ("unmap", method(frame, Method::FrameUnmap, &[], 0, 0)),
-        ("unmap the copy", method(copy, Method::FrameUnmap, &[], 0, 0)),
         ("revoke the frame", own(Method::CapTableRevoke, frame)),
-        ("where is it mapped", method(frame, Method::FrameInfo, &[], 0, 0)),
         ("store", Step::Use(0, Access::Store, AT + PAGE_SIZE)),
         ("there: store", Step::Use(1, Access::Store, AT)),
+        ("there: the next thread", Step::Call(1, SystemCall::Yield, 0, Message::new(0))),
         ("there: load", Step::Use(1, Access::Load, AT + PAGE_SIZE)),
-        ("stop the other", method(other.slot, Method::ThreadSuspend, &[], 0, 0)),
-        ("the other into the other space", method(other.slot, Method::ThreadSetSpace, &[], space, 0)),
-        ("start the other", method(other.slot, Method::ThreadStart, &[0x40_0000, AT], 0, 0)),
         ("end the other space", own(Method::CapTableRevoke, memory)),
         ("make it again", method(memory, Method::UntypedRetype, &[Kind::AddressSpace as u64, 0, 1], 0, space)),
     ];
     sim.settle();
+    (sim, steps)
+}
+
+/// A Frame that can be one large page, and what can be in its way.
+fn large_pages() -> (Sim, Steps) {
+    let mut sim = machine_with(1, 1030);
+    let above = sim.make(Kind::PageTable, 0);
+    sim.ok(above, Method::PageTableMap, &[AT, 2], slot::ADDRESS_SPACE);
+    let table = sim.make(Kind::PageTable, 0);
+    let small = sim.make(Kind::Frame, 1);
+    let large = sim.make(Kind::Frame, 512);
+    let copy = sim.copy(large, 11);
+    let delete = |at: u32| method(slot::CAP_TABLE, Method::CapTableDelete, &[at.into()], 0, 0);
+    let map = |frame: u32, at: u64| method(frame, Method::FrameMap, &[at, 3], slot::ADDRESS_SPACE, 0);
+    let further = AT + 512 * PAGE_SIZE;
+    let steps = vec![
+        ("map", map(large, AT)),
+        ("map the copy there", map(copy, AT)),
+        ("map the copy behind", map(copy, further)),
+        ("map the copy across", map(copy, AT + PAGE_SIZE)),
+        ("map a small one there", map(small, AT)),
+        ("map a small one inside", map(small, AT + 5 * PAGE_SIZE)),
+        ("a table there", method(table, Method::PageTableMap, &[AT, 1], slot::ADDRESS_SPACE, 0)),
+        ("a table behind", method(table, Method::PageTableMap, &[further, 1], slot::ADDRESS_SPACE, 0)),
+        ("take the table out", method(table, Method::PageTableUnmap, &[], 0, 0)),
+        ("take the table above out", method(above, Method::PageTableUnmap, &[], 0, 0)),
+        ("unmap", method(large, Method::FrameUnmap, &[], 0, 0)),
+        ("delete the copy", delete(copy)),
+        ("store", Step::Use(0, Access::Store, AT + 5 * PAGE_SIZE)),
+        ("load behind", Step::Use(0, Access::Load, further + 511 * PAGE_SIZE)),
+    ];
     (sim, steps)
 }
 
@@ -362,9 +398,9 @@ fn time() -> (Sim, Steps) {
 }
 
 #[test]
-fn every_three_messages_are_as_specified() {
+fn every_four_messages_are_as_specified() {
     let (sim, steps) = messages(1);
-    search("messages on one core", sim, steps, 3);
+    search("messages on one core", sim, steps, 4);
 }
 
 #[test]
@@ -380,9 +416,15 @@ fn every_three_calls_on_capabilities_are_as_specified() {
 }
 
 #[test]
-fn every_three_calls_on_memory_are_as_specified() {
+fn every_four_calls_on_memory_are_as_specified() {
     let (sim, steps) = memory();
-    search("memory", sim, steps, 3);
+    search("memory", sim, steps, 4);
+}
+
+#[test]
+fn every_three_calls_on_large_pages_are_as_specified() {
+    let (sim, steps) = large_pages();
+    search("large pages", sim, steps, 3);
 }
 
 #[test]

@@ -10,6 +10,7 @@
 //! `ANOS_STEPS=n` sets how many steps each test takes in all.
 
 mod abstraction;
+mod damage;
 mod exhaustive;
 mod pair;
 mod random;

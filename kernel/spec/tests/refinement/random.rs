@@ -23,7 +23,7 @@ const STEPS: u64 = 8_000;
 #[derive(Clone, Copy, Debug)]
 #[expect(dead_code, reason = "read only by Debug, in the report of a failure")]
 enum Step {
-    Call { core: u64, thread: u64, call: SystemCall, target: u32, message: Message },
+    Call { core: u64, thread: u64, call: SystemCall, target: u32, method: Option<Method>, message: Message },
     Memory { core: u64, access: Access, address: u64 },
     Event { core: u64, event: Event },
     GoOn { core: u64 },
@@ -221,8 +221,8 @@ impl Episode {
         }
         let planned = if keeper { self.plan.pop_front() } else { None };
         let request = planned.unwrap_or_else(|| generate::request(numbers, sim, &world, thread, keeper));
-        let Request { call, target, message, .. } = request;
-        self.steps.push(Step::Call { core: number, thread: thread.address(), call, target, message });
+        let Request { call, target, method, message } = request;
+        self.steps.push(Step::Call { core: number, thread: thread.address(), call, target, method, message });
         self.pair.trap_call(core_id(number), call, target, &message);
         self.or_wait(number, 12)
     }
