@@ -1,7 +1,7 @@
 //! Where capabilities come from, and where they go.
 //!
-//! Capabilities are a tree: each was derived from its parent. A new one becomes its parent's first child. One that is
-//! deleted leaves its children to its parent, in its own place among the children there.
+//! Capabilities are a tree: each was derived from its parent. A new one becomes its parent's first child, so the newest
+//! comes first. One that is deleted leaves its children to its parent, in its own place among the children there.
 
 use anos_abi::{Error, Kind, Rights};
 
@@ -139,18 +139,26 @@ impl Spec {
     }
 
     /// Takes a capability out of the tree. Its children go to its parent, into its place.
+    ///
+    /// That takes time, and so a call that deletes it alone is refused where it would take too much. In a table that ends,
+    /// nobody could be told: there, they go to the next newer sibling, as its oldest children.
     pub(crate) fn remove(&mut self, id: CapId) {
+        let can_leave = self.can_leave(id);
         let gone = self.capabilities.remove(&id).expect("the capability exists");
         self.put(gone.place, None);
         let parent = gone.parent.expect("only origins have no parent");
-        for &child in &gone.children {
-            self.cap_mut(child).parent = Some(parent);
-        }
         let siblings = &mut self.cap_mut(parent).children;
         let position = siblings.iter().position(|&sibling| sibling == id).expect("a child of its parent");
         siblings.remove(position);
+        let (heir, position) = if can_leave {
+            (parent, position)
+        } else {
+            let newer = siblings[position - 1];
+            (newer, self.cap(newer).children.len())
+        };
         for &child in gone.children.iter().rev() {
-            siblings.insert(position, child);
+            self.cap_mut(child).parent = Some(heir);
+            self.cap_mut(heir).children.insert(position, child);
         }
     }
 

@@ -4,6 +4,7 @@
 //! - [`random`]: several programs on one to three cores make plausible and absurd system calls, use memory, fault;
 //!   interrupts come, time passes;
 //! - [`exhaustive`]: all short sequences over a small set of calls, in a small prepared system;
+//! - [`long`]: work that takes many steps;
 //! - [`damage`]: that a difference, if there were one, would be reported.
 //!
 //! A failing random run prints its seed: `ANOS_SEED=n cargo test -p anos-spec` plays exactly that one again;
@@ -12,6 +13,7 @@
 mod abstraction;
 mod damage;
 mod exhaustive;
+mod long;
 mod pair;
 mod random;
 
