@@ -20,7 +20,7 @@ impl Spec {
     /// What a capability is, apart from its family.
     fn itself(&self, _: CapId, capability: &Capability) -> Capability {
         let used = capability.watermark();
-        let open = if used % PAGE_SIZE == 0 { Kind::Empty } else { capability.open };
+        let open = if used.is_multiple_of(PAGE_SIZE) { Kind::Empty } else { capability.open };
         Capability { used, open, parent: None, children: VecDeque::new(), ..capability.clone() }
     }
 

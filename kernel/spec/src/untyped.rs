@@ -25,7 +25,7 @@ fn bytes_of(kind: Kind, size: u64, available: u64) -> Outcome<u64> {
     let bytes = match kind {
         Kind::Untyped => sized(available, PAGE_SIZE),
         Kind::Frame => sized(MOST_PAGES, PAGE_SIZE),
-        Kind::CapTable if size % 64 == 0 => sized(MOST_PAGES * 64, SMALL),
+        Kind::CapTable if size.is_multiple_of(64) => sized(MOST_PAGES * 64, SMALL),
         Kind::PageTable | Kind::AddressSpace | Kind::Thread => fixed(PAGE_SIZE),
         Kind::Endpoint | Kind::Notification | Kind::Reply => fixed(SMALL),
         _ => None,
@@ -37,7 +37,7 @@ fn bytes_of(kind: Kind, size: u64, available: u64) -> Outcome<u64> {
 /// the same kind, else at the next page. What can be one large page is aligned so that it can.
 fn place_of(untyped: &Capability, kind: Kind, bytes: u64) -> u64 {
     let used = untyped.watermark();
-    if bytes < PAGE_SIZE && used % PAGE_SIZE != 0 && untyped.open == kind {
+    if bytes < PAGE_SIZE && !used.is_multiple_of(PAGE_SIZE) && untyped.open == kind {
         return used;
     }
     let large = MOST_PAGES * PAGE_SIZE;
