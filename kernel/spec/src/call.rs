@@ -62,6 +62,7 @@ impl Spec {
         match call {
             SystemCall::Send | SystemCall::Call => self.send_to(thread, target, call, registers.deadline),
             SystemCall::Recv => self.receive_from(thread, target, registers.deadline, registers.reply),
+            // What can be known to fail fails first. If the second half fails all the same, the answer has been given.
             SystemCall::ReplyRecv => {
                 self.check_target(target)?;
                 let reply = self.reply_in(thread, registers.reply)?;

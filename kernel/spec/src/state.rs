@@ -322,12 +322,14 @@ pub struct Spec {
     pub cores: Vec<Core>,
     /// How often what was asked for.
     pub counters: Counters,
-    /// During a step: the core that takes it.
+    // Only during a step:
+    /// The core that takes it.
     pub(crate) me: usize,
-    /// During a step: the running thread lets others of its priority go first.
+    /// The running thread lets others of its priority go first.
     pub(crate) turn_over: bool,
-    /// During a step: what is left to the kernel.
+    /// What is left to the kernel.
     pub(crate) choices: Choices,
+    // Always:
     /// What the last new capability is called.
     pub(crate) last_id: u64,
 }
