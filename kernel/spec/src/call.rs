@@ -1,6 +1,6 @@
 //! The five system calls.
 
-use anos_abi::{Error, Kind, Operation, Rights, Slots, Status, SystemCall};
+use anos_abi::{Error, Kind, Operation, Rights, Slots, Status, SystemCall, fault};
 
 use crate::state::{Address, CapId, Capability, Place};
 use crate::{Outcome, Spec};
@@ -42,8 +42,10 @@ impl Answer {
 impl Spec {
     /// The current thread makes a system call. (If another core has taken the thread away meanwhile, it hasn't made it.)
     pub(crate) fn system_call(&mut self) {
-        self.counters.calls += 1;
         let Some(thread) = self.cores[self.me].current else { return };
+        if self.threads[&thread].foreign {
+            return self.tell_handler(thread, [fault::SYSTEM_CALL_LABEL, 0, 0]);
+        }
         if let Err(error) = self.dispatch(thread) {
             self.answer(thread, Status::error(error), 0, 0, [0; 8]);
         }
@@ -67,6 +69,11 @@ impl Spec {
                 self.check_target(target)?;
                 let reply = self.reply_in(thread, registers.reply)?;
                 let on = self.cap(target).clone();
+                if self.turn_away(thread, &on).is_err() {
+                    // It makes the call again.
+                    self.put_off_call(thread);
+                    return Ok(());
+                }
                 self.reply(thread, reply);
                 self.receive_on(thread, &on, registers.deadline, registers.reply)
             }

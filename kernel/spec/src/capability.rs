@@ -23,7 +23,7 @@ impl Capability {
             badge: 0,
             mapped: None,
             used: 0,
-            open: Kind::Empty,
+            open: (Kind::Empty, 0),
             emptied: 0,
             place: Place::Origin(0),
             parent: None,

@@ -3,7 +3,7 @@
 use anos_abi::Error;
 use anos_abi::syscall::FOREVER;
 
-use crate::Spec;
+use crate::{Spec, State};
 
 /// When a wait ends that was asked for with this deadline; a time in 292 years or later is never.
 pub(crate) fn waits_until(deadline: u64) -> Option<u64> {
@@ -17,7 +17,12 @@ impl Spec {
             let record = &self.threads[&thread];
             let due = record.core == self.me && record.deadline.is_some_and(|deadline| deadline <= self.now);
             assert!(due, "thread {thread:#x} timed out at {} on core {}: {record:x?}", self.now, self.me);
-            self.call_off(thread, Error::TimedOut);
+            if record.state == State::Ready {
+                // It waited for CPU time.
+                self.make_ready(thread);
+            } else {
+                self.call_off(thread, Error::TimedOut);
+            }
         }
     }
 }

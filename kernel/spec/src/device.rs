@@ -1,9 +1,9 @@
 //! What little the kernel does with devices itself: I/O ports, its console, the power switch; and its counters.
 
-use anos_abi::{Error, Kind};
+use anos_abi::{Error, Kind, Rights};
 
 use crate::call::{Answer, Request};
-use crate::state::Capability;
+use crate::state::{Capability, Counters};
 use crate::{Outcome, Spec};
 
 /// Bytes that one message to the console carries.
@@ -63,16 +63,24 @@ impl Spec {
         Err(if request.words[0] <= 1 { Error::Unsupported } else { Error::InvalidArgument })
     }
 
-    pub(crate) fn debug_counters(&self) -> Answer {
-        Answer::words([
-            self.counters.calls,
-            self.counters.interrupts,
-            self.counters.faults,
-            self.cores.iter().map(|core| core.switches).sum(),
-            self.choices.kicks,
-            self.choices.shootdowns,
-            self.machine.memory_pages,
-            self.machine.kernel_pages,
-        ])
+    /// What a core has done; the call itself isn't counted yet.
+    pub(crate) fn debug_counters(&self, request: &Request) -> Outcome<Answer> {
+        let core = usize::try_from(request.words[0]).ok().and_then(|core| self.cores.get(core));
+        let core = core.ok_or(Error::InvalidArgument)?;
+        let [kicks, shootdowns, locks, waits] = self.choices.effort;
+        let Counters { calls, interrupts, faults } = core.counters;
+        Ok(Answer::words([calls, interrupts, faults, core.switches, kicks, shootdowns, locks, waits]))
+    }
+
+    pub(crate) fn debug_name(&mut self, request: &Request) -> Outcome<Answer> {
+        let thread = self.cap(self.passed_kind(request, Kind::Thread, Rights::WRITE)?).object;
+        let [a, b, c, d, ..] = request.words;
+        self.thread_mut(thread).name = [a, b, c, d];
+        Ok(Answer::OK)
+    }
+
+    /// A page, or the thread in it, by its physical address.
+    pub(crate) fn debug_show(&self) -> Outcome<Answer> {
+        self.choices.shown.map(Answer::words).ok_or(Error::InvalidArgument)
     }
 }

@@ -20,7 +20,7 @@ impl Spec {
     /// What a capability is, apart from its family.
     fn itself(&self, _: CapId, capability: &Capability) -> Capability {
         let used = capability.watermark();
-        let open = if used.is_multiple_of(PAGE_SIZE) { Kind::Empty } else { capability.open };
+        let open = if used.is_multiple_of(PAGE_SIZE) { (Kind::Empty, 0) } else { capability.open };
         Capability { used, open, parent: None, children: VecDeque::new(), ..capability.clone() }
     }
 
@@ -41,7 +41,7 @@ impl Spec {
 
 impl Thread {
     fn without_parts(&self) -> Thread {
-        Thread { parts: [None; 4], ..self.clone() }
+        Thread { parts: [None; 5], ..self.clone() }
     }
 }
 
@@ -100,13 +100,13 @@ pub fn difference(said: &Spec, found: &Spec) -> Option<String> {
         .or_else(|| first("thread", &threads(said), &threads(found)))
         .or_else(|| first("endpoint", &said.endpoints, &found.endpoints))
         .or_else(|| first("notification", &said.notifications, &found.notifications))
+        .or_else(|| first("scheduling context", &said.contexts, &found.contexts))
         .or_else(|| first("reply", &said.replies, &found.replies))
         .or_else(|| first("table", &tables(said), &tables(found)))
         .or_else(|| first("address space", &said.spaces, &found.spaces))
         .or_else(|| first("core", &numbered(&said.cores), &numbered(&found.cores)))
         .or_else(|| first("line", &lines(said), &lines(found)))
         .or_else(|| one("the machine", &said.machine, &found.machine))
-        .or_else(|| one("the counters", &said.counters, &found.counters))
         .or_else(|| one("the last address space", &said.last_space, &found.last_space))
 }
 

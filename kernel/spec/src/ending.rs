@@ -12,7 +12,7 @@ const DELETE_STEPS: usize = 8;
 /// Slots of a table that one call empties.
 const TABLE_SLOTS: u64 = 64;
 /// Threads that one call wakes.
-const WAKE_STEPS: usize = 16;
+pub(crate) const WAKE_STEPS: usize = 16;
 
 impl Spec {
     /// Deletes what was derived from a capability, the newest first, and what was derived from that.
@@ -47,6 +47,7 @@ impl Spec {
             Kind::Frame => self.unmap_frame(id),
             Kind::PageTable => self.unmap_table(id),
             Kind::AddressSpace => self.stop_who_runs_in(id),
+            Kind::SchedContext => self.take_time_from_thread(id),
             _ => {}
         }
         if last {
@@ -67,6 +68,11 @@ impl Spec {
             Kind::Notification => self.end_notification(object),
             Kind::Reply => self.end_reply(object),
             Kind::Interrupt => self.end_line(object),
+            // (No thread has it any more: that would be a capability.)
+            Kind::SchedContext => {
+                self.contexts.remove(&object);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -101,6 +107,8 @@ impl Spec {
                 self.delete_inside(id, true)?;
             }
         }
+        // What it borrowed goes back.
+        self.detach(thread);
         self.threads.remove(&thread);
         Ok(())
     }

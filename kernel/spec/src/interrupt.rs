@@ -19,7 +19,6 @@ impl Spec {
 
     /// A line interrupts.
     pub(crate) fn interrupt(&mut self, line: u64) {
-        self.counters.interrupts += 1;
         let signals = self.at(Place::Line(line));
         let record = self.line(line);
         record.unmasked &= !record.level && signals.is_some();
@@ -72,6 +71,14 @@ impl Spec {
     pub(crate) fn interrupt_unbind(&mut self, request: &Request) -> Outcome<Answer> {
         self.unbind_line(self.cap(request.target).object)?;
         Ok(Answer::OK)
+    }
+
+    pub(crate) fn interrupt_message(&self, request: &Request) -> Outcome<Answer> {
+        let line = self.cap(request.target).object;
+        if line < self.machine.first_message {
+            return Err(Error::Unsupported);
+        }
+        Ok(Answer::words([self.machine.message_address, line]))
     }
 
     fn unbind_line(&mut self, line: u64) -> Outcome {

@@ -28,6 +28,7 @@ impl Capability {
             Kind::PageTable | Kind::AddressSpace | Kind::Thread => PAGE_SIZE,
             Kind::CapTable => self.size * 64,
             Kind::Endpoint | Kind::Notification | Kind::Reply => 64,
+            Kind::SchedContext => 128,
             _ => return None,
         };
         Some((self.object, self.object + bytes))
@@ -60,7 +61,8 @@ pub fn check(spec: &Spec) -> Result<(), Broken> {
     memory(spec)?;
     mappings(spec)?;
     waits(spec)?;
-    cores(spec)
+    cores(spec)?;
+    time(spec)
 }
 
 /// No capability without its parent's authority.
@@ -91,7 +93,7 @@ fn places(spec: &Spec) -> Result<(), Broken> {
     let in_threads: usize = spec.threads.values().map(|thread| thread.parts.iter().flatten().count()).sum();
     let with_lines = spec.lines.values().filter(|line| line.signals.is_some()).count();
     holds!(in_tables + in_threads + with_lines == held, "{in_tables}, {in_threads}, {with_lines}, {held} capabilities");
-    let kinds = [Kind::CapTable, Kind::AddressSpace, Kind::Endpoint, Kind::Notification];
+    let kinds = [Kind::CapTable, Kind::AddressSpace, Kind::Endpoint, Kind::Notification, Kind::SchedContext];
     for (at, thread) in &spec.threads {
         for (part, kind) in thread.parts.iter().zip(kinds) {
             let fine = part.is_none_or(|id| spec.capabilities[&id].kind == kind);
@@ -108,12 +110,13 @@ fn objects(spec: &Spec) -> Result<(), Broken> {
         all.map(|capability| capability.object).collect::<BTreeSet<_>>()
     };
     let lines = spec.lines.iter().filter(|(_, line)| line.taken).map(|(&line, _)| line).collect();
-    let all: [(Kind, BTreeSet<u64>); 7] = [
+    let all: [(Kind, BTreeSet<u64>); 8] = [
         (Kind::CapTable, spec.tables.keys().copied().collect()),
         (Kind::AddressSpace, spec.spaces.keys().copied().collect()),
         (Kind::Thread, spec.threads.keys().copied().collect()),
         (Kind::Endpoint, spec.endpoints.keys().copied().collect()),
         (Kind::Notification, spec.notifications.keys().copied().collect()),
+        (Kind::SchedContext, spec.contexts.keys().copied().collect()),
         (Kind::Reply, spec.replies.keys().copied().collect()),
         (Kind::Interrupt, lines),
     ];
@@ -195,7 +198,7 @@ fn waits(spec: &Spec) -> Result<(), Broken> {
         holds!(quiet || notification.waiters.is_empty(), "notification {at:#x} keeps signals: {notification:x?}");
         if let Some(bound) = notification.bound {
             holds!(spec.bound_to(bound) == Some(at), "{bound:#x} does not know that it is bound to {at:#x}");
-            let receives = matches!(state(&bound), Some(State::Receiving(_)));
+            let receives = matches!(state(&bound), Some(State::Receiving(_))) && !spec.is_passive(bound);
             holds!(quiet || !receives, "{bound:#x} receives, and signals wait at {at:#x}");
         }
     }
@@ -208,13 +211,14 @@ fn waits(spec: &Spec) -> Result<(), Broken> {
     for (at, thread) in &spec.threads {
         let waiting = !matches!(thread.state, State::Stopped | State::Ready);
         holds!(waiting == standing.contains_key(at), "{at:#x} is {:?} and stands in no queue", thread.state);
-        holds!(waiting || thread.deadline.is_none(), "{at:#x} does not wait, and has a deadline");
+        let timed = waiting || thread.state == State::Ready;
+        holds!(timed || thread.deadline.is_none(), "{at:#x} does not wait, and has a deadline");
     }
     Ok(())
 }
 
 /// Each ready thread runs, or stands in its core's queue for its priority, once. A core outside the kernel runs the
-/// most urgent it has, unless somebody has just sent it word. No time is lost.
+/// most urgent it has, unless somebody has just sent it word. Who waits for CPU time stands nowhere.
 fn cores(spec: &Spec) -> Result<(), Broken> {
     let mut ready = BTreeSet::new();
     for (number, core) in spec.cores.iter().enumerate() {
@@ -237,9 +241,44 @@ fn cores(spec: &Spec) -> Result<(), Broken> {
     }
     for (at, thread) in &spec.threads {
         let could = thread.state == State::Ready;
-        holds!(could == ready.contains(at), "{at:#x} is {:?}, and stands nowhere", thread.state);
+        let has_none = thread.context.is_none() || thread.borrower.is_some() || thread.deadline.is_some();
+        let stands = ready.contains(at);
+        holds!(could == stands || could && has_none, "{at:#x} is {:?}, and stands nowhere", thread.state);
+        holds!(!stands || thread.deadline.is_none(), "{at:#x} waits for CPU time, and stands in a queue");
         let space = spec.at(Place::Thread(*at, crate::Part::Space));
         holds!(!could || space.is_some(), "{at:#x} is ready without an address space");
+    }
+    Ok(())
+}
+
+/// Budgets are conserved: what is left and what comes back is the budget. A context goes from its owner through as many
+/// hands as it says to its user; each knows the one before and the one behind, and all but the last wait for an answer.
+fn time(spec: &Spec) -> Result<(), Broken> {
+    for (at, context) in &spec.contexts {
+        let back: u64 = context.refills.iter().map(|(_, amount)| amount).sum();
+        let all = i128::from(context.left) + i128::from(back);
+        let conserved = context.period == 0 || all == i128::from(context.budget);
+        holds!(conserved, "context {at:#x} has {all} ns of its budget: {context:x?}");
+        holds!(context.refills.iter().is_sorted(), "context {at:#x} gets its time back out of order: {context:x?}");
+        let (mut before, mut next, mut lent) = (None, context.owner, 0);
+        while let Some(thread) = next {
+            let record = spec.threads.get(&thread);
+            let knows = record.is_some_and(|thread| (thread.context, thread.lender) == (Some(*at), before));
+            holds!(knows, "{thread:#x} does not know that it has context {at:#x} from {before:x?}: {record:x?}");
+            next = record.and_then(|thread| thread.borrower);
+            lent += u8::from(next.is_some());
+            let waits = record.is_some_and(|thread| matches!(thread.state, State::Calling(_) | State::Faulted(_)));
+            holds!(next.is_none() || waits, "{thread:#x} has lent its time, and does not wait for an answer");
+            before = Some(thread);
+        }
+        holds!((before, lent) == (context.user, context.lent), "context {at:#x}, lent to {before:x?}: {context:x?}");
+    }
+    for (at, thread) in &spec.threads {
+        let known = thread.context.is_none_or(|context| spec.contexts.contains_key(&context));
+        holds!(known, "thread {at:#x} runs on a context that there isn't: {thread:x?}");
+        let own = spec.at(Place::Thread(*at, crate::Part::Context)).map(|id| spec.capabilities[&id].object);
+        let fits = own.is_none() || own == thread.context && thread.lender.is_none();
+        holds!(fits, "thread {at:#x} has context {own:x?}, and runs on another: {thread:x?}");
     }
     Ok(())
 }

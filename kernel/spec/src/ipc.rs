@@ -7,6 +7,7 @@ use anos_abi::syscall::POLL;
 use anos_abi::{Error, Kind, Rights, Slots, Status, fault};
 
 use crate::deadline::waits_until;
+use crate::ending::WAKE_STEPS;
 use crate::state::{Address, CapId, Capability, Sending, State, Then};
 use crate::{Outcome, Spec};
 
@@ -23,6 +24,10 @@ impl Spec {
                 return Err(Error::MissingRights);
             }
             self.held_by(thread, pass.into())?;
+        }
+        // Who is passive takes calls alone: they bring the time to answer them.
+        if !call && self.endpoints[&endpoint].receivers.front().is_some_and(|first| self.is_passive(*first)) {
+            return Err(Error::NotRunnable);
         }
         if deadline == POLL && self.endpoints[&endpoint].receivers.is_empty() {
             return Err(Error::TimedOut);
@@ -50,11 +55,10 @@ impl Spec {
     /// A sender's message goes to a receiver; neither waits any more. The sender goes on, or waits for its answer.
     fn deliver(&mut self, sender: Address, sending: Sending, receiver: Address) {
         let reply = self.free_reply(receiver);
-        let registers = &self.threads[&sender].registers;
-        let (label, words, pass) = match sending.then {
-            Then::Faults(fault) => (fault::LABEL, self.fault_message(sender, fault), 0),
-            _ => (registers.label, registers.words, Slots(registers.slots).pass()),
-        };
+        let (label, words, pass) = self.message_of(sender, sending.then);
+        if sending.then != Then::GoesOn && reply.is_some() {
+            self.lend(sender, receiver, sending.then);
+        }
         let mut status = self.pass(sender, pass, receiver);
         if sending.then != Then::GoesOn && reply.is_some() {
             status |= Status::ANSWERABLE;
@@ -67,12 +71,12 @@ impl Spec {
                 self.make_ready(sender);
             }
             (Then::Calls, Some(reply)) => self.wait_for_answer(sender, reply, State::Calling(reply)),
-            (Then::Faults(_), Some(reply)) => self.wait_for_answer(sender, reply, State::Faulted(reply)),
+            (Then::Faults, Some(reply)) => self.wait_for_answer(sender, reply, State::Faulted(reply)),
             (Then::Calls, None) => {
                 self.answer(sender, Status::error(Error::NoReply), 0, 0, [0; 8]);
                 self.make_ready(sender);
             }
-            (Then::Faults(_), None) => self.thread_mut(sender).state = State::Stopped,
+            (Then::Faults, None) => self.thread_mut(sender).state = State::Stopped,
         }
     }
 
@@ -144,8 +148,9 @@ impl Spec {
         if on.kind == Kind::Notification {
             return self.wait_for_signal(thread, on.object, deadline);
         }
-        // The signals of the Notification that is bound to it come first.
+        // The signals of the Notification that is bound to it come first; but they bring no time to who is passive.
         if let Some(notification) = self.bound_to(thread)
+            && !self.is_passive(thread)
             && self.take_signal(thread, notification)
         {
             return Ok(());
@@ -171,14 +176,20 @@ impl Spec {
     }
 
     /// The message in a thread's registers answers whoever waits on a Reply, if somebody does. A thread that faulted
-    /// goes on with its own registers if the label is 0, else it stops.
+    /// goes on with its own registers if the label is 0, else it stops. If it was a foreign system call, word 0 is the result.
     pub(crate) fn reply(&mut self, thread: Address, reply: Address) {
         let Some(caller) = self.replies[&reply] else { return };
         let registers = self.threads[&thread].registers;
         let state = self.threads[&caller].state;
         self.leave_wait(caller);
         match state {
-            State::Faulted(_) if registers.label == 0 => self.make_ready(caller),
+            State::Faulted(_) if registers.label == 0 => {
+                let record = self.thread_mut(caller);
+                if record.fault[0] == fault::SYSTEM_CALL_LABEL {
+                    record.registers.words[0] = registers.words[0];
+                }
+                self.make_ready(caller);
+            }
             State::Faulted(_) => self.thread_mut(caller).state = State::Stopped,
             _ => {
                 let status = self.pass(thread, Slots(registers.slots).pass(), caller);
@@ -190,11 +201,15 @@ impl Spec {
 
     /// Takes a waiting thread away from what it waits on. It is for the caller to say what it does now.
     pub(crate) fn leave_wait(&mut self, thread: Address) {
-        let record = self.thread_mut(thread);
-        record.deadline = None;
-        match record.state {
+        self.thread_mut(thread).deadline = None;
+        self.take_back(thread);
+        match self.threads[&thread].state {
             State::Sending(endpoint, _) | State::Receiving(endpoint) => {
+                let behind = self.behind(endpoint, thread);
                 let queues = self.endpoints.get_mut(&endpoint).expect("it exists");
+                if queues.cursor == Some(thread) {
+                    queues.cursor = behind;
+                }
                 queues.senders.retain(|&other| other != thread);
                 queues.receivers.retain(|&other| other != thread);
             }
@@ -205,6 +220,51 @@ impl Spec {
             State::Calling(reply) | State::Faulted(reply) => drop(self.replies.insert(reply, None)),
             State::Stopped | State::Ready => {}
         }
+    }
+
+    /// Who stands behind a thread at an Endpoint.
+    fn behind(&self, endpoint: Address, thread: Address) -> Option<Address> {
+        let queues = &self.endpoints[&endpoint];
+        let queue = if queues.senders.is_empty() { &queues.receivers } else { &queues.senders };
+        queue.iter().skip_while(|&&other| other != thread).nth(1).copied()
+    }
+
+    /// A thread that runs on borrowed time is about to give it back and take the next message. Those in front who only
+    /// send are turned away, a few at a time.
+    pub(crate) fn turn_away(&mut self, thread: Address, on: &Capability) -> Outcome {
+        if on.kind != Kind::Endpoint || self.threads[&thread].lender.is_none() {
+            return Ok(());
+        }
+        for _ in 0..WAKE_STEPS {
+            let Some(&first) = self.endpoints[&on.object].senders.front() else { return Ok(()) };
+            match self.threads[&first].state {
+                State::Sending(_, Sending { then: Then::GoesOn, .. }) => self.call_off(first, Error::NotRunnable),
+                _ => return Ok(()),
+            }
+        }
+        Err(Error::Again)
+    }
+
+    /// Calls off every wait to send with this badge, a few threads at a time, from where it was left the last time.
+    pub(crate) fn cancel_badge(&mut self, endpoint: Address, badge: u64) -> Outcome {
+        let queues = self.endpoints.get_mut(&endpoint).expect("it exists");
+        if queues.cancelled != badge || queues.senders.is_empty() {
+            (queues.cancelled, queues.cursor) = (badge, None);
+        }
+        for _ in 0..WAKE_STEPS {
+            let queues = &self.endpoints[&endpoint];
+            let Some(&first) = queues.senders.front() else { return Ok(()) };
+            let thread = queues.cursor.unwrap_or(first);
+            let behind = self.behind(endpoint, thread);
+            if matches!(self.threads[&thread].state, State::Sending(_, sending) if sending.badge == badge) {
+                self.call_off(thread, Error::Cancelled);
+            }
+            self.endpoints.get_mut(&endpoint).expect("it exists").cursor = behind;
+            if behind.is_none() {
+                return Ok(());
+            }
+        }
+        Err(Error::Again)
     }
 
     /// Ends a thread's wait with an error. If it waits because it faulted, nobody is left to tell it what to do.
@@ -223,6 +283,6 @@ impl Spec {
 impl State {
     /// Whether a thread can't go on before somebody has dealt with its fault.
     pub(crate) fn is_faulted(self) -> bool {
-        matches!(self, State::Faulted(_) | State::Sending(_, Sending { then: Then::Faults(_), .. }))
+        matches!(self, State::Faulted(_) | State::Sending(_, Sending { then: Then::Faults, .. }))
     }
 }

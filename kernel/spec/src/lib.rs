@@ -22,6 +22,7 @@
 //! | `ipc`, `notification` | who gets a message or a signal, who waits |
 //! | `thread`, `fault` | threads' methods; what happens when one faults |
 //! | `schedule`, `deadline` | who runs; until when a wait lasts |
+//! | `context` | CPU time: budgets, and who lends whom |
 //! | `interrupt`, `device` | interrupt lines; ports, console, power |
 //! | `invariants` | what is true of every state |
 //! | `difference` | in what two states differ, in words |
@@ -32,6 +33,7 @@
 
 mod call;
 mod capability;
+mod context;
 mod deadline;
 mod device;
 pub mod difference;
@@ -53,8 +55,8 @@ use anos_abi::Error;
 use anos_abi::fault::FaultKind;
 
 pub use state::{
-    Address, CapId, Capability, Core, Endpoint, Line, Machine, Mapped, Notification, Page, Part, Place, Registers,
-    Sending, Space, Spec, State, Table, Thread,
+    Address, CapId, Capability, Context, Core, Endpoint, Line, Machine, Mapped, Notification, Page, Part, Place,
+    Registers, Sending, Space, Spec, State, Table, Thread,
 };
 
 /// What a rule answers. An error is a refusal, and has changed nothing; but `Again` has done part of the work.
@@ -95,10 +97,11 @@ pub struct Choices {
     /// Whose deadlines a timer interrupt ends, in this order. All must be due; some that are due may wait for the next
     /// interrupt, which then comes at once.
     pub timed_out: Vec<Address>,
-    /// Inter-core interrupts sent so far.
-    pub kicks: u64,
-    /// Translation buffers of other cores flushed so far.
-    pub shootdowns: u64,
+    /// What the counters say of its effort: inter-core interrupts, shootdowns, locks taken, locks waited for.
+    pub effort: [u64; 4],
+    /// What Debug shows of a page or a thread that is named by its physical address, which is for people; `None` if it
+    /// refuses.
+    pub shown: Option<[u64; 8]>,
 }
 
 impl Spec {
@@ -114,12 +117,19 @@ impl Spec {
         let event = self.cores[core].trapped.expect("the core has trapped");
         self.me = core;
         self.choices = choices.clone();
-        self.elapse(now);
+        self.now = now;
         match event {
             Event::SystemCall => self.system_call(),
             Event::Fault(fault) => self.fault(fault),
             Event::Interrupt(line) => self.interrupt(line),
             Event::Timer => self.timer(),
+            Event::Kick => {}
+        }
+        let counters = &mut self.cores[core].counters;
+        match event {
+            Event::SystemCall => counters.calls += 1,
+            Event::Fault(_) => counters.faults += 1,
+            Event::Interrupt(_) | Event::Timer => counters.interrupts += 1,
             Event::Kick => {}
         }
         self.leave();

@@ -18,8 +18,13 @@ fn right(method: Method) -> Rights {
         | Method::CapTableLook
         | Method::CapTableInfo
         | Method::ThreadInfo
+        | Method::ThreadReadRegisters
+        | Method::SchedContextInfo
+        | Method::InterruptMessage
         | Method::SchedControlInfo
         | Method::DebugCounters
+        | Method::DebugPage
+        | Method::DebugThread
         | Method::IoPortIn => Rights::READ,
         _ => Rights::WRITE,
     }
@@ -51,28 +56,37 @@ impl Spec {
             Method::CapTableDelete => self.table_delete(request),
             Method::CapTableRevoke => self.table_revoke(request),
             Method::CapTableLook => self.table_look(request),
+            Method::CapTableCancel => self.table_cancel(request),
             Method::CapTableInfo => Ok(Answer::words([target.size])),
             Method::ThreadSetTable => self.thread_set_table(request),
             Method::ThreadSetSpace => self.thread_set_space(request),
             Method::ThreadSetFaultEndpoint => self.thread_set_fault_endpoint(request),
             Method::ThreadBind => self.thread_bind(request),
             Method::ThreadSetPriority => self.thread_set_priority(request),
-            Method::ThreadSetCore => self.thread_set_core(request),
+            Method::ThreadSetContext => self.thread_set_context(request),
             Method::ThreadStart => self.thread_start(request),
             Method::ThreadSuspend => self.thread_suspend(request),
             Method::ThreadResume => self.thread_resume(request),
             Method::ThreadInfo => Ok(self.thread_info(request)),
+            Method::ThreadReadRegisters => self.thread_read_registers(request),
+            Method::ThreadWriteRegisters => self.thread_write_registers(request),
+            Method::ThreadSetFlags => self.thread_set_flags(request),
+            Method::SchedContextInfo => Ok(self.sched_context_info(request)),
             Method::InterruptBind => self.interrupt_bind(request),
             Method::InterruptAck => self.interrupt_ack(request),
             Method::InterruptUnbind => self.interrupt_unbind(request),
+            Method::InterruptMessage => self.interrupt_message(request),
             Method::IoPortIn => self.io_port_in(request),
             Method::IoPortOut => self.io_port_out(request),
             Method::InterruptControlGet => self.interrupt_control_get(request),
             Method::IoPortControlGet => self.io_port_control_get(request),
             Method::SchedControlInfo => Ok(self.sched_control_info(request)),
+            Method::SchedControlLimit => self.sched_control_limit(request),
             Method::DebugWrite => self.debug_write(request),
             Method::DebugReset => self.debug_reset(request),
-            Method::DebugCounters => Ok(self.debug_counters()),
+            Method::DebugCounters => self.debug_counters(request),
+            Method::DebugName => self.debug_name(request),
+            Method::DebugPage | Method::DebugThread => self.debug_show(),
         }
     }
 }

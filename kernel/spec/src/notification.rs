@@ -9,7 +9,8 @@ use crate::{Outcome, Spec};
 
 impl Spec {
     /// Signals these bits. The first thread that waits takes all there are; so does the thread that the Notification is
-    /// bound to, if it waits at an Endpoint; else they stay. No bits are no signal, whoever waits.
+    /// bound to, if it waits at an Endpoint and is not passive (a signal brings no time); else they stay. No bits are no
+    /// signal, whoever waits.
     pub(crate) fn signal(&mut self, notification: Address, bits: u64) {
         let record = self.notifications.get_mut(&notification).expect("it exists");
         record.bits |= bits;
@@ -17,7 +18,10 @@ impl Spec {
         if record.bits == 0 {
             return;
         }
-        let at_endpoint = |thread: &Address| matches!(self.threads[thread].state, State::Receiving(_));
+        let at_endpoint = |thread: &Address| {
+            let thread = &self.threads[thread];
+            matches!(thread.state, State::Receiving(_)) && thread.context.is_some()
+        };
         if let Some(thread) = waiter.or(bound.filter(at_endpoint)) {
             self.leave_wait(thread);
             self.take_signal(thread, notification);

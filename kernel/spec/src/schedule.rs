@@ -9,6 +9,8 @@ use crate::state::{Address, Core, Part, Place, State};
 
 /// A thread's turn among others of its priority, ns.
 const TURN_NS: u64 = 10_000_000;
+/// Ready threads without time that a core puts aside in one visit.
+const TIME_STEPS: usize = 4;
 
 impl Core {
     /// The highest priority at which a thread is ready.
@@ -23,25 +25,15 @@ impl Core {
 }
 
 impl Spec {
-    /// Time has passed: for the threads that run, and for the cores that idle.
-    pub(crate) fn elapse(&mut self, now: u64) {
-        let spent = now - self.now;
-        self.now = now;
-        for core in &mut self.cores {
-            match core.current {
-                Some(thread) => self.threads.get_mut(&thread).expect("it exists").cpu_time += spent,
-                None => core.idle_time += spent,
-            }
-        }
-    }
-
-    /// A thread can run. If it is the one that its core runs anyway, it goes on; else it waits for its turn.
+    /// A thread can run. If it is the one that its core runs anyway, or waits for its turn already, so be it; else it does
+    /// so now.
     pub(crate) fn make_ready(&mut self, thread: Address) {
         let record = self.thread_mut(thread);
         record.state = State::Ready;
         record.deadline = None;
-        let core = record.core;
-        if self.cores[core].current != Some(thread) {
+        let (core, priority) = (record.core, record.priority);
+        let queued = self.cores[core].ready.get(&priority).is_some_and(|queue| queue.contains(&thread));
+        if !queued && self.cores[core].current != Some(thread) {
             self.enter_queue(thread, false);
         }
     }
@@ -75,26 +67,22 @@ impl Spec {
         }
     }
 
-    /// Moves a thread to a core. If it could run, it waits for its turn there; a system call that nobody has looked at
-    /// yet it makes there.
-    pub(crate) fn set_core(&mut self, thread: Address, core: usize) {
-        if self.threads[&thread].core == core {
-            return;
+    /// Puts a thread on a core. If it could run, it waits for its turn anew, behind its equals there; a system call that
+    /// nobody has looked at yet it makes then.
+    pub(crate) fn place(&mut self, thread: Address, core: usize) {
+        let ready = self.threads[&thread].state == State::Ready;
+        if ready && self.take_off(thread) {
+            self.put_off_call(thread);
         }
-        if self.threads[&thread].state == State::Ready {
-            if self.take_off(thread) {
-                self.put_off_call(thread);
-            }
-            self.thread_mut(thread).core = core;
+        self.thread_mut(thread).core = core;
+        if ready {
             self.make_ready(thread);
-        } else {
-            self.thread_mut(thread).core = core;
         }
     }
 
     /// The core's timer went off: the current thread's turn may be over, waits may end.
     pub(crate) fn timer(&mut self) {
-        self.counters.interrupts += 1;
+        self.charge(self.me);
         if self.now >= self.cores[self.me].turn_end {
             self.turn_over = true;
         }
@@ -108,7 +96,14 @@ impl Spec {
         let runs_on = |thread: &Address| {
             self.threads.get(thread).is_some_and(|thread| thread.state == State::Ready && thread.core == me)
         };
-        let running = self.cores[me].current.filter(runs_on);
+        let mut running = self.cores[me].current.filter(runs_on);
+        if let Some(thread) = running
+            && !self.has_time(thread)
+        {
+            self.charge(me);
+            self.out_of_time(thread);
+            running = None;
+        }
         let stays = running.is_some_and(|thread| {
             let priority = self.threads[&thread].priority;
             // Among equals, until its turn is over.
@@ -125,32 +120,44 @@ impl Spec {
         core.trapped = None;
     }
 
-    /// The running thread, if it could go on, waits for its turn again; the first of the most urgent runs.
+    /// The running thread, if it could go on, waits for its turn again; the first of the most urgent that has time runs.
+    /// A core puts so many aside in one visit that have none; then it comes back for the others.
     fn switch(&mut self, running: Option<Address>, over: bool) {
         let (me, now) = (self.me, self.now);
-        let before = self.cores[me].current.take();
-        let best = self.cores[me].best();
+        self.charge(me);
         if let Some(thread) = running {
             let left = if over { 0 } else { self.cores[me].turn_end.saturating_sub(now) };
             self.thread_mut(thread).turn_left = left;
             self.enter_queue(thread, left != 0);
         }
-        let next = best.and_then(|best| self.cores[me].ready[&best].front().copied());
-        let mut turn = TURN_NS;
-        if let Some(thread) = next {
+        let before = self.cores[me].current.take();
+        for _ in 0..TIME_STEPS {
+            let Some(best) = self.cores[me].best() else { return };
+            let thread = self.cores[me].ready[&best][0];
+            if !self.has_time(thread) {
+                self.out_of_time(thread);
+                continue;
+            }
             self.leave_queue(thread);
             let left = std::mem::take(&mut self.thread_mut(thread).turn_left);
-            turn = if left == 0 { TURN_NS } else { left };
+            let core = &mut self.cores[me];
+            core.current = Some(thread);
+            core.turn_end = now + if left == 0 { TURN_NS } else { left };
+            core.switches += u64::from(before != Some(thread));
+            return;
         }
-        let core = &mut self.cores[me];
-        core.current = next;
-        core.turn_end = now + turn;
-        core.switches += u64::from(next != before);
     }
 
-    pub(crate) fn sched_control_info(&self, request: &Request) -> Answer {
+    pub(crate) fn sched_control_info(&mut self, request: &Request) -> Answer {
         let number = self.cap(request.target).object;
-        let core = &self.cores[usize::try_from(number).expect("a core's number")];
+        let at = core_of(number);
+        self.charge(at);
+        let core = &self.cores[at];
         Answer::words([number, core.idle_time, core.ready_count() as u64, core.switches])
     }
+}
+
+/// The core with this number.
+pub(crate) fn core_of(number: u64) -> usize {
+    usize::try_from(number).expect("a core's number")
 }

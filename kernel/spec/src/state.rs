@@ -37,11 +37,13 @@ pub enum Part {
     FaultEndpoint,
     /// The notification bound to it.
     Bound,
+    /// Its scheduling context.
+    Context,
 }
 
 impl Part {
     /// All of them, in the order in which a thread that ends loses them.
-    pub const ALL: [Part; 4] = [Part::Table, Part::Space, Part::FaultEndpoint, Part::Bound];
+    pub const ALL: [Part; 5] = [Part::Table, Part::Space, Part::FaultEndpoint, Part::Bound, Part::Context];
 }
 
 /// A capability: what its holder may do to which object, and what was derived from it.
@@ -64,8 +66,8 @@ pub struct Capability {
     pub mapped: Option<Mapped>,
     /// Untyped: the watermark. So many bytes from its start have been handed out, if anything made of it is left.
     pub used: u64,
-    /// Untyped: the kind of the objects in the page that the watermark cuts in two.
-    pub open: Kind,
+    /// Untyped: the kind of the objects in the page that the watermark cuts in two; and their core, of SchedContexts.
+    pub open: (Kind, u64),
     /// CapTable: so many of its slots have been emptied, while it ends; else 0.
     pub emptied: u64,
     /// Where it is.
@@ -180,8 +182,8 @@ pub enum Then {
     GoesOn,
     /// It waits for the answer.
     Calls,
-    /// It faulted: this is its message, and it waits to hear what to do.
-    Faults(crate::Fault),
+    /// It faulted, and waits to hear what to do.
+    Faults,
 }
 
 /// A thread.
@@ -190,11 +192,25 @@ pub struct Thread {
     /// Its registers. While it waits, its message is in them.
     pub registers: Registers,
     /// Its own capabilities.
-    pub parts: [Option<CapId>; 4],
+    pub parts: [Option<CapId>; 5],
     /// What it is doing.
     pub state: State,
-    /// When its wait ends, if it waits and not for ever.
+    /// When its wait ends, if it waits and not for ever. Ready, it waits for CPU time.
     pub deadline: Option<u64>,
+    /// What it told its handler last, or would have: kind, address, cause. Kind 0 when that is over.
+    pub fault: [u64; 3],
+    /// Its system calls are another system's: its handler is told of each.
+    pub foreign: bool,
+    /// Floating-point instructions are illegal for it.
+    pub no_fpu: bool,
+    /// What people call it.
+    pub name: [u64; 4],
+    /// The scheduling context that it has, or has lent: its own, or a borrowed one.
+    pub context: Option<Address>,
+    /// Who has lent it that.
+    pub lender: Option<Address>,
+    /// To whom it has lent that.
+    pub borrower: Option<Address>,
     /// Its priority; 255 is the most urgent.
     pub priority: u8,
     /// The highest priority that it may give.
@@ -207,6 +223,31 @@ pub struct Thread {
     pub turn_left: u64,
 }
 
+/// A scheduling context: CPU time of one core.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    /// The core.
+    pub core: usize,
+    /// CPU time in every period, ns.
+    pub budget: u64,
+    /// The period, ns; 0: no limit.
+    pub period: u64,
+    /// What is left now, ns; negative if the last run was longer than that.
+    pub left: i64,
+    /// What comes back when (ns, ns), the first one first.
+    pub refills: VecDeque<(u64, u64)>,
+    /// Running out is a fault.
+    pub faults: bool,
+    /// CPU time used so far, ns.
+    pub used: u64,
+    /// The thread that it is bound to.
+    pub owner: Option<Address>,
+    /// The thread that runs on it: the owner, or the last of those through whose hands it has gone.
+    pub user: Option<Address>,
+    /// Through how many hands it has gone.
+    pub lent: u8,
+}
+
 /// An Endpoint: who waits there, the first one first. All wait to send, or all to receive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Endpoint {
@@ -214,6 +255,10 @@ pub struct Endpoint {
     pub senders: VecDeque<Address>,
     /// Threads that wait to receive.
     pub receivers: VecDeque<Address>,
+    /// The badge whose waits were being called off last.
+    pub cancelled: u64,
+    /// The sender that is looked at next, if not all have been.
+    pub cursor: Option<Address>,
 }
 
 /// A Notification.
@@ -253,8 +298,12 @@ pub struct Core {
     pub turn_end: u64,
     /// Time spent without a thread, ns.
     pub idle_time: u64,
-    /// Switches from one thread to another.
+    /// Until when its time has been accounted for, ns.
+    pub since: u64,
+    /// Switches to another thread.
     pub switches: u64,
+    /// How often it was asked for what.
+    pub counters: Counters,
     /// What the core entered the kernel for, while it waits for others to leave it.
     pub trapped: Option<Event>,
 }
@@ -268,10 +317,10 @@ pub struct Machine {
     pub last_line: u64,
     /// Whether there are I/O ports.
     pub io_ports: bool,
-    /// Pages of main memory.
-    pub memory_pages: u64,
-    /// Pages of it that the kernel keeps for itself.
-    pub kernel_pages: u64,
+    /// The first of the lines that are messages.
+    pub first_message: u64,
+    /// Where devices write those.
+    pub message_address: Address,
     /// The root server's first thread.
     pub root_thread: Address,
     /// Bytes of the instruction that makes a system call.
@@ -282,7 +331,7 @@ pub struct Machine {
     pub console: Vec<u8>,
 }
 
-/// How often programs and devices asked for something.
+/// How often programs and devices asked a core for something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// System calls.
@@ -314,14 +363,14 @@ pub struct Spec {
     pub endpoints: BTreeMap<Address, Endpoint>,
     /// All Notifications.
     pub notifications: BTreeMap<Address, Notification>,
+    /// All SchedContexts.
+    pub contexts: BTreeMap<Address, Context>,
     /// All Replies, each with the thread that waits for the answer.
     pub replies: BTreeMap<Address, Option<Address>>,
     /// The interrupt lines.
     pub lines: BTreeMap<u64, Line>,
     /// The cores.
     pub cores: Vec<Core>,
-    /// How often what was asked for.
-    pub counters: Counters,
     // Only during a step:
     /// The core that takes it.
     pub(crate) me: usize,

@@ -1,11 +1,14 @@
 //! Methods of a Thread, and how a thread is stopped.
 
-use anos_abi::object::ThreadState;
+use anos_abi::object::{ThreadFlags, ThreadState};
 use anos_abi::{Error, Kind, Rights, Status};
 
 use crate::call::{Answer, Request};
 use crate::state::{Address, CapId, Part, Place, Registers, State, Thread};
 use crate::{Event, Outcome, Spec};
+
+/// How many registers a thread has that can be read and written.
+const REGISTERS: u64 = 40;
 
 impl State {
     /// As `ThreadInfo` answers it.
@@ -27,7 +30,7 @@ impl Spec {
     }
 
     /// Replaces one of a thread's capabilities by a copy of `source`, or by none.
-    fn set_part(&mut self, thread: Address, part: Part, source: Option<CapId>) -> Outcome {
+    pub(crate) fn set_part(&mut self, thread: Address, part: Part, source: Option<CapId>) -> Outcome {
         let copy = source.map(|source| self.copy_of(source, Rights::ALL)).transpose()?;
         let place = Place::Thread(thread, part);
         if let Some(old) = self.at(place) {
@@ -57,7 +60,7 @@ impl Spec {
     }
 
     /// The passed capability, or `None` if none is passed.
-    fn passed_or_none(&self, request: &Request, kind: Kind, rights: Rights) -> Outcome<Option<CapId>> {
+    pub(crate) fn passed_or_none(&self, request: &Request, kind: Kind, rights: Rights) -> Outcome<Option<CapId>> {
         match request.slots.pass() {
             0 => Ok(None),
             _ => self.passed_kind(request, kind, rights).map(Some),
@@ -103,21 +106,60 @@ impl Spec {
         Ok(Answer::OK)
     }
 
-    pub(crate) fn thread_set_core(&mut self, request: &Request) -> Outcome<Answer> {
+    /// Whether these are registers, and not too many.
+    fn check_registers(first: u64, count: u64) -> Outcome {
+        let end = first.checked_add(count).ok_or(Error::InvalidArgument)?;
+        if (1..=6).contains(&count) && end <= REGISTERS { Ok(()) } else { Err(Error::InvalidArgument) }
+    }
+
+    pub(crate) fn thread_read_registers(&mut self, request: &Request) -> Outcome<Answer> {
         let thread = self.cap(request.target).object;
-        let control = self.passed_kind(request, Kind::SchedControl, Rights::WRITE)?;
-        let core = usize::try_from(self.cap(control).object).map_err(|_| Error::InvalidArgument)?;
-        self.set_core(thread, core);
+        if self.threads[&thread].state == State::Ready {
+            return Err(Error::Busy);
+        }
+        let mut words = [0; 8];
+        let numbers = (0..8).map_while(|n| request.words[0].checked_add(n));
+        for (word, number) in words.iter_mut().zip(numbers) {
+            *word = self.thread_mut(thread).registers.by_number(number).copied().unwrap_or(0);
+        }
+        Ok(Answer::words(words))
+    }
+
+    pub(crate) fn thread_write_registers(&mut self, request: &Request) -> Outcome<Answer> {
+        let thread = self.cap(request.target).object;
+        if !matches!(self.threads[&thread].state, State::Stopped | State::Faulted(_)) {
+            return Err(Error::Busy);
+        }
+        let [first, count, values @ ..] = request.words;
+        Self::check_registers(first, count)?;
+        for (number, value) in (first..first + count).zip(values) {
+            *self.thread_mut(thread).registers.by_number(number).expect("checked") = value;
+        }
         Ok(Answer::OK)
     }
 
-    /// A thread can go on if it is stopped, and has a table and an address space.
+    pub(crate) fn thread_set_flags(&mut self, request: &Request) -> Outcome<Answer> {
+        let thread = self.cap(request.target).object;
+        let flags = request.words[0];
+        if flags & !ThreadFlags::ALL != 0 {
+            return Err(Error::InvalidArgument);
+        }
+        if self.threads[&thread].state != State::Stopped {
+            return Err(Error::Busy);
+        }
+        let record = self.thread_mut(thread);
+        record.foreign = flags & ThreadFlags::FOREIGN != 0;
+        record.no_fpu = flags & ThreadFlags::NO_FPU != 0;
+        Ok(Answer::OK)
+    }
+
+    /// A thread can go on if it is stopped, and has a table, an address space and CPU time.
     fn check_startable(&self, thread: Address) -> Outcome {
         if self.threads[&thread].state != State::Stopped {
             return Err(Error::Busy);
         }
         let has = |part| self.at(Place::Thread(thread, part)).is_some();
-        if has(Part::Table) && has(Part::Space) { Ok(()) } else { Err(Error::NotRunnable) }
+        if has(Part::Table) && has(Part::Space) && !self.is_passive(thread) { Ok(()) } else { Err(Error::NotRunnable) }
     }
 
     pub(crate) fn thread_start(&mut self, request: &Request) -> Outcome<Answer> {
@@ -146,8 +188,13 @@ impl Spec {
         Ok(Answer::OK)
     }
 
-    pub(crate) fn thread_info(&self, request: &Request) -> Answer {
-        let thread = &self.threads[&self.cap(request.target).object];
+    pub(crate) fn thread_info(&mut self, request: &Request) -> Answer {
+        let at = self.cap(request.target).object;
+        let core = self.threads[&at].core;
+        if self.cores[core].current == Some(at) {
+            self.charge(core);
+        }
+        let thread = &self.threads[&at];
         Answer::words([
             thread.state.number() as u64,
             thread.priority.into(),
@@ -166,6 +213,7 @@ impl Spec {
         match self.threads[&thread].state {
             State::Stopped => {}
             State::Ready => {
+                self.thread_mut(thread).deadline = None;
                 if self.take_off(thread) {
                     self.put_off_call(thread);
                 }
@@ -185,6 +233,7 @@ impl Spec {
     pub(crate) fn take_off(&mut self, thread: Address) -> bool {
         let core = self.threads[&thread].core;
         if self.cores[core].current == Some(thread) {
+            self.charge(core);
             self.cores[core].current = None;
             return core != self.me && self.cores[core].trapped == Some(Event::SystemCall);
         }
@@ -201,6 +250,22 @@ impl Spec {
 }
 
 impl Registers {
+    /// The register with this number: the roles' in the order in which the ABI lists them, then the others.
+    fn by_number(&mut self, number: u64) -> Option<&mut u64> {
+        match number {
+            0..=7 => self.words.get_mut(usize::try_from(number).ok()?),
+            8 => Some(&mut self.operation),
+            9 => Some(&mut self.label),
+            10 => Some(&mut self.slots),
+            11 => Some(&mut self.reply),
+            12 => Some(&mut self.deadline),
+            13 => Some(&mut self.pc),
+            14 => Some(&mut self.sp),
+            15 => Some(&mut self.tp),
+            _ => self.others.get_mut(usize::try_from(number - 16).ok()?),
+        }
+    }
+
     /// The frame pointer: on the simulated machine, as on x86-64, it travels as word 7.
     pub(crate) fn frame_pointer(&self) -> u64 {
         self.words[7]

@@ -3,7 +3,7 @@
 //! An Untyped hands its memory out from the front, up to its watermark. When nothing is left of what was made, it starts
 //! over. Small objects of one kind share a page; a page never holds two kinds.
 
-use anos_abi::{Error, Kind, PAGE_SIZE};
+use anos_abi::{Error, Kind, PAGE_SIZE, Rights};
 
 use crate::call::{Answer, Request};
 use crate::state::{Address, Capability, State, Thread};
@@ -28,16 +28,17 @@ fn bytes_of(kind: Kind, size: u64, available: u64) -> Outcome<u64> {
         Kind::CapTable if size.is_multiple_of(64) => sized(MOST_PAGES * 64, SMALL),
         Kind::PageTable | Kind::AddressSpace | Kind::Thread => fixed(PAGE_SIZE),
         Kind::Endpoint | Kind::Notification | Kind::Reply => fixed(SMALL),
+        Kind::SchedContext => fixed(2 * SMALL),
         _ => None,
     };
     bytes.ok_or(Error::InvalidArgument)
 }
 
 /// Where in an Untyped the next object goes, in bytes from its start: at the watermark, in the same page if that holds
-/// the same kind, else at the next page. What can be one large page is aligned so that it can.
-fn place_of(untyped: &Capability, kind: Kind, bytes: u64) -> u64 {
+/// the same kind (and SchedContexts of the same core), else at the next page. What can be one large page is aligned so that it can.
+fn place_of(untyped: &Capability, kind: Kind, core: u64, bytes: u64) -> u64 {
     let used = untyped.watermark();
-    if bytes < PAGE_SIZE && !used.is_multiple_of(PAGE_SIZE) && untyped.open == kind {
+    if bytes < PAGE_SIZE && !used.is_multiple_of(PAGE_SIZE) && untyped.open == (kind, core) {
         return used;
     }
     let large = MOST_PAGES * PAGE_SIZE;
@@ -63,11 +64,16 @@ impl Spec {
         if !(1..=MOST_OBJECTS).contains(&count) || kind != Kind::Untyped && bytes * count > MOST_PAGES * PAGE_SIZE {
             return Err(Error::InvalidArgument);
         }
+        // SchedContexts are of the core whose SchedControl is passed.
+        let core = match kind {
+            Kind::SchedContext => self.cap(self.passed_kind(request, Kind::SchedControl, Rights::WRITE)?).object,
+            _ => 0,
+        };
         // In device memory the caller says where: anywhere behind what was made before.
         let start = if untyped.device {
             position.checked_mul(PAGE_SIZE).ok_or(Error::InvalidArgument)?
         } else {
-            place_of(&untyped, kind, bytes)
+            place_of(&untyped, kind, core, bytes)
         };
         if start < untyped.watermark() {
             return Err(Error::NotEnoughMemory);
@@ -83,10 +89,10 @@ impl Spec {
             return Err(Error::Again);
         }
         let from = self.cap_mut(request.target);
-        (from.used, from.open) = (end, kind);
+        (from.used, from.open) = (end, (kind, core));
         for (n, place) in (0..).zip(places) {
             let object = untyped.object + start + n * bytes;
-            self.make(kind, object);
+            self.make(kind, object, core);
             let capability = Capability { device: untyped.device, ..Capability::new(kind, object, size) };
             self.derive(request.target, place, capability);
         }
@@ -94,7 +100,7 @@ impl Spec {
     }
 
     /// What a new object starts with.
-    fn make(&mut self, kind: Kind, object: Address) {
+    fn make(&mut self, kind: Kind, object: Address, core: u64) {
         match kind {
             Kind::CapTable => drop(self.tables.insert(object, Default::default())),
             Kind::AddressSpace => {
@@ -105,6 +111,10 @@ impl Spec {
             Kind::Thread => drop(self.threads.insert(object, Thread::new(self.me))),
             Kind::Endpoint => drop(self.endpoints.insert(object, Default::default())),
             Kind::Notification => drop(self.notifications.insert(object, Default::default())),
+            Kind::SchedContext => {
+                let core = usize::try_from(core).expect("a core's number");
+                self.contexts.insert(object, crate::Context { core, ..Default::default() });
+            }
             Kind::Reply => drop(self.replies.insert(object, None)),
             _ => {}
         }
@@ -116,9 +126,16 @@ impl Thread {
     fn new(core: usize) -> Thread {
         Thread {
             registers: Default::default(),
-            parts: [None; 4],
+            parts: [None; 5],
             state: State::Stopped,
             deadline: None,
+            fault: [0; 3],
+            foreign: false,
+            no_fpu: false,
+            name: [0; 4],
+            context: None,
+            lender: None,
+            borrower: None,
             priority: 0,
             ceiling: 0,
             core,

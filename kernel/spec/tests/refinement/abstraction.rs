@@ -5,19 +5,20 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use anos_abi::fault::FaultKind;
 use anos_abi::{Kind, PAGE_SIZE};
 use anos_core::{CoreState, Global};
 use anos_machine::records::THREAD_SLOTS;
 use anos_machine::{
-    AddressSpace, CoreSet, Endpoint, Entry, Held, Notification, Queue, Ref, Reply, Slot, SlotRef, Store, Thread,
+    AddressSpace, CoreId, CoreSet, Endpoint, Entry, Held, Notification, Queue, Ref, Reply, SchedContext, Slot, SlotRef,
+    Store, Thread,
 };
+use anos_sim::board::MESSAGE_ADDRESS;
 use anos_sim::memory::{RAM_BASE, index};
 use anos_sim::{Sim, core_id, mmu};
-use anos_spec::state::Then;
+use anos_spec::state::{Counters, Then};
 use anos_spec::{
-    Address, CapId, Capability, Core, Event, Fault, Line, Mapped, Page, Part, Place, Registers, Sending, Space, Spec,
-    State,
+    Address, CapId, Capability, Context, Core, Event, Fault, Line, Mapped, Page, Part, Place, Registers, Sending,
+    Space, Spec, State,
 };
 
 /// Bytes of a slot and of a small object.
@@ -25,7 +26,7 @@ const SMALL: u64 = 64;
 
 /// The state of the machine, as the specification sees it.
 pub fn abstraction(sim: &Sim) -> Spec {
-    let mut held = sim.kernel.hold(CoreSet::ALL, || unreachable!("one thread plays all cores"));
+    let mut held = sim.kernel.hold(CoreId::BOOT, CoreSet::ALL, || unreachable!("one thread plays all cores"));
     let mut spec = Spec::default();
     spec.now = sim.board.clock;
     let global = held.global().expect("all locks are held");
@@ -46,8 +47,8 @@ fn machine(sim: &Sim, global: &Global, spec: &mut Spec) {
     machine.levels = config.levels;
     machine.last_line = config.lines.into();
     machine.io_ports = config.io_ports;
-    machine.memory_pages = global.memory_pages;
-    machine.kernel_pages = global.kernel_pages;
+    machine.first_message = u64::from(config.lines) * 3 / 4 + 1;
+    machine.message_address = MESSAGE_ADDRESS;
     machine.root_thread = global.root_thread.address();
     machine.system_call_bytes = 4;
     machine.ports.clone_from(&sim.board.ports);
@@ -77,7 +78,7 @@ fn slots(sim: &Sim, store: &mut Store) -> BTreeMap<u64, Slot> {
         };
         // (A look at the first word, the kind's, spares most of the work.)
         for at in places.step_by(index(SMALL)).filter(|&at| sim.board.ram.read(at) != 0) {
-            let slot = store.get::<Slot>(Ref::at(at)).expect("a slot");
+            let slot = store.see::<Slot>(Ref::at(at)).expect("a slot");
             if !slot.is_empty() {
                 slots.insert(at, *slot);
             }
@@ -166,7 +167,10 @@ fn capability(slot: &Slot, store: &Store) -> Capability {
             capability.used = slot.badge;
             if !slot.badge.is_multiple_of(PAGE_SIZE) {
                 let page = store.record(slot.object + slot.badge).expect("a page of memory");
-                capability.open = Kind::try_from(u64::from(page.kind())).expect("a kind");
+                let kind = Kind::try_from(u64::from(page.kind())).expect("a kind");
+                // (A context's page is at home on its core alone.)
+                let core = if kind == Kind::SchedContext { page.homes().0.trailing_zeros().into() } else { 0 };
+                capability.open = (kind, core);
             }
         }
         _ => {}
@@ -184,19 +188,21 @@ fn objects(sim: &Sim, spec: &mut Spec, store: &mut Store) {
             Kind::AddressSpace => drop(spec.spaces.entry(at).or_insert_with(|| space(sim, at, store))),
             Kind::Thread => drop(spec.threads.entry(at).or_insert_with(|| thread(sim, at, store))),
             Kind::Endpoint => {
-                let Endpoint { queue, waiting } = *store.get(Ref::at(at)).expect("an endpoint");
+                let Endpoint { queue, waiting, cursor, cursor_badge } = *store.see(Ref::at(at)).expect("an endpoint");
                 let all = members(&queue, store);
                 let endpoint = spec.endpoints.entry(at).or_default();
+                (endpoint.cancelled, endpoint.cursor) = (cursor_badge, cursor.some().map(Ref::address));
                 *(if waiting == 1 { &mut endpoint.senders } else { &mut endpoint.receivers }) = all;
             }
             Kind::Notification => {
-                let Notification { bits, queue, bound } = *store.get(Ref::at(at)).expect("a notification");
+                let Notification { bits, queue, bound } = *store.see(Ref::at(at)).expect("a notification");
                 let bound = bound.some().map(Ref::address);
                 let notification = anos_spec::Notification { bits, waiters: members(&queue, store), bound };
                 spec.notifications.insert(at, notification);
             }
+            Kind::SchedContext => drop(spec.contexts.insert(at, context(at, store))),
             Kind::Reply => {
-                let caller = store.get::<Reply>(Ref::at(at)).expect("a reply").caller;
+                let caller = store.see::<Reply>(Ref::at(at)).expect("a reply").caller;
                 spec.replies.insert(at, caller.some().map(Ref::address));
             }
             _ => {}
@@ -218,7 +224,7 @@ fn members(queue: &Queue, store: &mut Store) -> VecDeque<Address> {
     while let Some(at) = next.some() {
         assert!(all.len() < 10_000, "a queue runs in a circle");
         all.push_back(at.address());
-        next = store.get(at).expect("a thread").links.next;
+        next = store.see(at).expect("a thread").links.next;
     }
     all
 }
@@ -230,7 +236,7 @@ fn space(sim: &Sim, root: Address, store: &mut Store) -> Space {
     let mut tables = vec![(root, sim.board.config.levels, 0)];
     while let Some((table, level, base)) = tables.pop() {
         let size = PAGE_SIZE << (9 * (level - 1));
-        let entries = *store.get::<AddressSpace>(Ref::at(table)).expect("a table");
+        let entries = *store.see::<AddressSpace>(Ref::at(table)).expect("a table");
         let users = if table == root { 256 } else { 512 };
         for (number, &entry) in (0..users).zip(&entries).filter(|(_, entry)| **entry != 0) {
             let address = base + number * size;
@@ -266,19 +272,34 @@ pub fn registers(found: &anos_machine::Registers) -> Registers {
     }
 }
 
+fn context(at: Address, store: &Store) -> Context {
+    let found = store.see::<SchedContext>(Ref::at(at)).expect("a scheduling context");
+    let refills = found.refills.iter().filter(|refill| refill.amount != 0);
+    Context {
+        core: found.core.into(),
+        budget: found.budget,
+        period: found.period,
+        left: found.left,
+        refills: refills.map(|refill| (refill.time, refill.amount)).collect(),
+        faults: found.faults != 0,
+        used: found.used,
+        owner: found.owner.some().map(Ref::address),
+        user: found.user.some().map(Ref::address),
+        lent: found.lent,
+    }
+}
+
 fn thread(sim: &Sim, at: Address, store: &mut Store) -> anos_spec::Thread {
     let here = Ref::<Thread>::at(at);
     let kind_waited_on = {
-        let on = store.get(here).expect("a thread").waits_on;
+        let on = store.see(here).expect("a thread").waits_on;
         if on == 0 { 0 } else { store.record(on).expect("a page of memory").kind() }
     };
-    let record = store.get(here).expect("a thread");
-    let fault =
-        Fault { kind: FaultKind::from_number(record.fault[0]), address: record.fault[1], cause: record.fault[2] };
+    let record = store.see(here).expect("a thread");
     let then = match record.sending {
         0 => Then::GoesOn,
         1 => Then::Calls,
-        _ => Then::Faults(fault),
+        _ => Then::Faults,
     };
     let on = record.waits_on;
     let state = match record.state {
@@ -294,8 +315,15 @@ fn thread(sim: &Sim, at: Address, store: &mut Store) -> anos_spec::Thread {
     let running = sim.board.processors.iter().find(|processor| processor.thread == here && processor.trapped.is_none());
     anos_spec::Thread {
         registers: registers(running.map_or(&record.registers, |processor| &processor.registers)),
-        parts: [None; 4],
+        parts: [None; 5],
         state,
+        fault: record.fault,
+        foreign: record.foreign != 0,
+        no_fpu: record.no_fpu != 0,
+        name: record.name,
+        context: record.context.some().map(Ref::address),
+        lender: record.lender.some().map(Ref::address),
+        borrower: record.borrower.some().map(Ref::address),
         deadline: (record.bucket != 0).then_some(record.deadline),
         priority: record.priority,
         ceiling: record.ceiling,
@@ -323,23 +351,18 @@ fn cores(sim: &Sim, held: &mut Held<'_, CoreState, Global>, spec: &mut Spec) {
         let state = held.core(core_id(number)).expect("all locks are held");
         let queues: Vec<(u8, Queue)> =
             (0..=u8::MAX).zip(state.ready).filter(|(_, queue)| !queue.head.is_none()).collect();
-        let unaccounted = sim.board.clock - state.since;
+        let counters = state.counters;
         let mut core = Core {
             current: state.current.some().map(Ref::address),
             loaded: (state.loaded != 0).then_some(state.loaded),
             turn_end: state.turn_end,
             idle_time: state.idle_time,
-            switches: state.counters.switches,
+            since: state.since,
+            switches: counters.switches,
+            counters: Counters { calls: counters.calls, interrupts: counters.interrupts, faults: counters.faults },
             trapped: sim.board.processors[index(number)].trapped.map(event),
             ..Core::default()
         };
-        spec.counters.calls += state.counters.calls;
-        spec.counters.interrupts += state.counters.interrupts;
-        spec.counters.faults += state.counters.faults;
-        match core.current.and_then(|current| spec.threads.get_mut(&current)) {
-            Some(thread) => thread.cpu_time += unaccounted,
-            None => core.idle_time += unaccounted,
-        }
         core.ready = queues.iter().map(|(priority, queue)| (*priority, members(queue, &mut held.store))).collect();
         spec.cores.push(core);
     }

@@ -256,7 +256,7 @@ fn another_turn_is_reported() {
     let mut stage = Stage::new();
     stage.pair.sim.board.clock += 5_000_000;
     stage.pair.event(CORE, Event::Kick).expect("they agree");
-    let mut held = stage.pair.sim.kernel.hold(CoreSet::ALL, || unreachable!("one thread plays all cores"));
+    let mut held = stage.pair.sim.kernel.hold(CORE, CoreSet::ALL, || unreachable!("one thread plays all cores"));
     held.core(CORE).expect("all locks are held").turn_end += 1;
     drop(held);
     reports(&stage, &["core 0", "turn_end"]);
@@ -305,7 +305,7 @@ fn wrong_rules_are_reported() {
     let mut stage = Stage::new();
     let retype = |kind: Kind| Message::new(Method::UntypedRetype.label()).words(&[kind as u64, 0, 1]).receive(empty);
     let report = asked_differently(retype(Kind::Reply), retype(Kind::Endpoint), stage.memory, &mut stage);
-    assert!(report.contains("should be open: Endpoint, and is open: Reply"), "{report}");
+    assert!(report.contains("should be Endpoint, and is Reply"), "{report}");
 
     let mut stage = Stage::new();
     let other = stage.other.slot;

@@ -214,15 +214,15 @@ fn messages(cores: u64) -> (Sim, Steps) {
     ];
     if cores > 1 {
         let far = thread(&mut sim, 1);
-        let here = slot::SCHED_CONTROL;
+        let (here, there) = (sim.make_context(0), sim.make_context(1));
         steps.extend([
             ("there: call", Step::Call(1, Call, badged, message(9))),
             ("there: receive", Step::Call(1, Recv, endpoint, message(0).reply(reply + 1))),
             ("there: begin to signal", Step::Trap(1, Send, signal, message(0))),
             ("there: begin to receive", Step::Trap(1, Recv, badged, message(0).reply(reply))),
             ("there: go on", Step::GoOn(1)),
-            ("move that thread here", method(far.slot, Method::ThreadSetCore, &[], here, 0)),
-            ("move the other there", method(other.slot, Method::ThreadSetCore, &[], here + 1, 0)),
+            ("move that thread here", method(far.slot, Method::ThreadSetContext, &[], here, 0)),
+            ("move the other there", method(other.slot, Method::ThreadSetContext, &[], there, 0)),
             ("suspend that thread", method(far.slot, Method::ThreadSuspend, &[], 0, 0)),
             ("resume that thread", method(far.slot, Method::ThreadResume, &[], 0, 0)),
         ]);

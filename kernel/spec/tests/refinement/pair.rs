@@ -2,11 +2,11 @@
 
 use anos_abi::object::Method;
 use anos_abi::{Error, SystemCall};
-use anos_machine::{CoreId, CoreSet, Event};
+use anos_machine::{CoreId, Event};
 use anos_sim::memory::index;
 use anos_sim::{Access, Message, Sim, core_id};
 use anos_spec::difference::difference;
-use anos_spec::{Choices, Spec, State, invariants};
+use anos_spec::{Choices, Spec, invariants};
 
 use crate::abstraction::{abstraction, event, registers};
 
@@ -40,14 +40,23 @@ impl Pair {
         self.spec.trap(core.index(), self::event(event));
     }
 
-    /// A core that has trapped does what it came for, in both; then they must agree.
+    /// A core that has trapped does what it came for, in both; then they must agree: for some choice that the kernel had.
     pub fn go_on(&mut self, core: CoreId) -> Result<(), String> {
         self.sim.go_on(core);
         let found = abstraction(&self.sim);
-        let choices = self.choices(core, &found);
-        self.spec.enter(core.index(), self.sim.board.clock, &choices);
-        self.follow_kicks();
-        self.compare(&found)
+        let before = self.spec.clone();
+        let mut first = None;
+        for choices in self.choices(core, &found) {
+            self.spec.enter(core.index(), self.sim.board.clock, &choices);
+            self.follow_kicks();
+            let report = match self.compare(&found) {
+                Ok(()) => return Ok(()),
+                Err(report) => report,
+            };
+            first.get_or_insert(report);
+            self.spec.clone_from(&before);
+        }
+        Err(first.expect("there is at least one choice"))
     }
 
     /// Both at once.
@@ -84,34 +93,43 @@ impl Pair {
         }
     }
 
-    /// What the kernel did where it had the choice.
-    fn choices(&mut self, core: CoreId, found: &Spec) -> Choices {
+    /// What the kernel may have chosen, the likeliest first.
+    fn choices(&self, core: CoreId, found: &Spec) -> Vec<Choices> {
+        let here = &self.spec.cores[core.index()];
         let mut choices = Choices::default();
-        let mut held = self.sim.kernel.hold(CoreSet::ALL, || unreachable!("one thread plays all cores"));
-        for number in 0..self.sim.board.config.cores {
-            let counters = held.core(core_id(number)).expect("all locks are held").counters;
-            choices.kicks += counters.kicks;
-            choices.shootdowns += counters.shootdowns;
+        if here.trapped == Some(anos_spec::Event::Timer) {
+            return self.who_timed_out(core).map(|timed_out| Choices { timed_out, ..Choices::default() }).collect();
         }
-        let here = core.index();
-        let event = self.spec.cores[here].trapped;
-        if event == Some(anos_spec::Event::Timer) {
-            // Who timed out is ready now, in this order; one of them may run already.
-            let core = &found.cores[here];
-            let ready = core.current.into_iter().chain(core.ready.values().flatten().copied());
-            let waited = |thread: &u64| {
-                let state = self.spec.threads[thread].state;
-                !matches!(state, State::Ready | State::Stopped)
-            };
-            choices.timed_out = ready.filter(waited).collect();
-        } else if event == Some(anos_spec::Event::SystemCall)
-            && let Some(caller) = self.spec.cores[here].current
-            && self.spec.threads[&caller].registers.label == Method::UntypedRetype.label()
+        if here.trapped == Some(anos_spec::Event::SystemCall)
+            && let Some(caller) = here.current
+            && let Some(answer) = found.threads.get(&caller)
         {
-            let answer = found.threads.get(&caller).map(|caller| caller.registers.label);
-            choices.still_clearing = answer == Some(Error::Again as u64);
+            let label = self.spec.threads[&caller].registers.label;
+            let registers = answer.registers;
+            choices.still_clearing = label == Method::UntypedRetype.label() && registers.label == Error::Again as u64;
+            let [.., kicks, shootdowns, locks, waits] = registers.words;
+            choices.effort = [kicks, shootdowns, locks, waits];
+            choices.shown = (registers.label == 0).then_some(registers.words);
         }
-        choices
+        vec![choices]
+    }
+
+    /// In which order which of the waits that are due may have ended: all orders, as long as they are few; those of all
+    /// the waits first.
+    fn who_timed_out(&self, core: CoreId) -> impl Iterator<Item = Vec<u64>> {
+        let here = |thread: &anos_spec::Thread| thread.core == core.index();
+        let due = |thread: &anos_spec::Thread| thread.deadline.is_some_and(|deadline| deadline <= self.sim.board.clock);
+        let all = self.spec.threads.iter().filter(|(_, thread)| here(thread) && due(thread)).map(|(&at, _)| at);
+        let all: Vec<u64> = all.collect();
+        let mut orders: Vec<Vec<u64>> = vec![vec![]];
+        let mut number = 0;
+        while number < orders.len() && orders.len() < 2_000 {
+            let order = orders[number].clone();
+            let further = all.iter().filter(|thread| !order.contains(thread));
+            orders.extend(further.map(|&thread| order.iter().copied().chain([thread]).collect()));
+            number += 1;
+        }
+        orders.into_iter().rev()
     }
 
     /// Cores that the kernel has interrupted wait to enter it now.

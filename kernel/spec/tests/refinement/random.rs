@@ -217,7 +217,7 @@ impl Episode {
         let keeper = thread == self.keeper;
         let (numbers, sim) = (&mut self.numbers, &self.pair.sim);
         if keeper && self.plan.is_empty() && numbers.percent(20) {
-            self.plan = generate::revival(numbers, sim, &world, thread).into();
+            self.plan = generate::revival(numbers, &world, thread).into();
         }
         let planned = if keeper { self.plan.pop_front() } else { None };
         let request = planned.unwrap_or_else(|| generate::request(numbers, sim, &world, thread, keeper));
@@ -269,6 +269,11 @@ fn populate(sim: &mut Sim, numbers: &mut Numbers) {
             sim.ok(program.slot, Method::ThreadSetSpace, &[], other);
         }
         sim.ok(program.slot, Method::ThreadStart, &[0x40_0000, 0x3f_0000_0000], 0);
+        if numbers.percent(20) {
+            sim.limit(number % cores, program.context, 20_000, 100_000, numbers.percent(50));
+        } else if numbers.percent(15) {
+            sim.ok(program.slot, Method::ThreadSetContext, &[], 0);
+        }
     }
 }
 
