@@ -34,6 +34,8 @@ enum Step {
     Interrupt(u32),
     /// Time passes until the next thing is due.
     Wait,
+    /// So many nanoseconds pass.
+    Pass(u64),
 }
 
 /// What may be done, each with a name.
@@ -123,6 +125,7 @@ impl Search {
                 }
                 pair.event(CoreId::BOOT, Event::Interrupt(line))?;
             }
+            Step::Pass(nanoseconds) => pair.sim.board.clock += nanoseconds,
             Step::Wait => {
                 let due = pair.sim.board.processors.iter().map(|processor| processor.timer).min().unwrap_or(u64::MAX);
                 if due >= FOREVER >> 1 {
@@ -425,6 +428,69 @@ fn every_four_calls_on_memory_are_as_specified() {
 fn every_three_calls_on_large_pages_are_as_specified() {
     let (sim, steps) = large_pages();
     search("large pages", sim, steps, 3);
+}
+
+/// A server without CPU time of its own, another one behind it, and a context with a small budget.
+fn lending() -> (Sim, Steps) {
+    use SystemCall::{Call, Recv, ReplyRecv, Send};
+    let mut sim = machine(2);
+    let endpoint = sim.make(Kind::Endpoint, 0);
+    let badged = sim.mint(endpoint, 5);
+    let behind = sim.make(Kind::Endpoint, 0);
+    let reply = sim.make_from(slot::UNTYPED, Kind::Reply, 0, 2);
+    let faults = sim.make(Kind::Endpoint, 0);
+    let spare = sim.make_context(1);
+    let far = thread(&mut sim, 1);
+    let server = sim.new_thread(0, 110);
+    let second = sim.new_thread(1, 110);
+    sim.ok(server.slot, Method::ThreadSetFaultEndpoint, &[], faults);
+    sim.limit(1, far.context, 20_000, 100_000, true);
+    sim.settle();
+    // Both servers wait for calls, and then have no time.
+    for (program, at, reply) in [(server, endpoint, reply), (second, behind, reply + 1)] {
+        sim.ok(program.slot, Method::ThreadStart, &[0x40_0000, 0x3f_0000_0000], 0);
+        sim.settle();
+        sim.run(program, Recv, at, &Message::new(0).reply(reply));
+        sim.ok(program.slot, Method::ThreadSetContext, &[], 0);
+    }
+    let message = |label: u64| Message::new(label);
+    let set = |program: Program, context: u32| method(program.slot, Method::ThreadSetContext, &[], context, 0);
+    let limit = |budget: u64, context: u32| {
+        method(slot::SCHED_CONTROL + 1, Method::SchedControlLimit, &[budget, 5 * budget, 0], context, 0)
+    };
+    let own = |name: Method, at: u32| method(slot::CAP_TABLE, name, &[at.into()], 0, 0);
+    let steps = vec![
+        ("call the server", call(Call, badged, message(1))),
+        ("send to the server", call(Send, endpoint, message(2))),
+        ("call the one behind", call(Call, behind, message(3))),
+        ("answer and receive", call(ReplyRecv, endpoint, message(0).reply(reply))),
+        ("there: call the server", Step::Call(1, Call, badged, message(4))),
+        ("there: call the one behind", Step::Call(1, Call, behind, message(5))),
+        ("there: answer and receive", Step::Call(1, ReplyRecv, endpoint, message(0).reply(reply))),
+        ("there: answer and receive behind", Step::Call(1, ReplyRecv, behind, message(0).reply(reply + 1))),
+        ("the server gets time", set(server, spare)),
+        ("the server loses it", set(server, 0)),
+        ("the far one gets other time", set(far, spare)),
+        ("limit the far one", limit(10_000, far.context)),
+        ("no limit for the far one", limit(0, far.context)),
+        ("limit the spare", limit(20_000, spare)),
+        ("how is the far one's time", method(far.context, Method::SchedContextInfo, &[], 0, 0)),
+        ("delete the far one's time", own(Method::CapTableRevoke, far.context)),
+        ("suspend the far one", method(far.slot, Method::ThreadSuspend, &[], 0, 0)),
+        ("resume the far one", method(far.slot, Method::ThreadResume, &[], 0, 0)),
+        ("delete the server", own(Method::CapTableDelete, server.slot)),
+        ("call off that badge", own(Method::CapTableCancel, badged)),
+        ("who ran out of time", call(Recv, faults, message(0).deadline(POLL))),
+        ("15 us pass", Step::Pass(15_000)),
+        ("wait", Step::Wait),
+    ];
+    (sim, steps)
+}
+
+#[test]
+fn every_three_calls_on_borrowed_time_are_as_specified() {
+    let (sim, steps) = lending();
+    search("borrowed time", sim, steps, 3);
 }
 
 #[test]

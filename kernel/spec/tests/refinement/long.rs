@@ -80,6 +80,30 @@ fn who_waits_on_what_ends_is_told_a_few_at_a_time() {
 }
 
 #[test]
+fn waits_with_one_badge_are_called_off_a_few_at_a_time() {
+    let (mut endpoint, mut badged) = (0, [0; 2]);
+    let mut desk = Desk::new(|sim| {
+        endpoint = sim.make(Kind::Endpoint, 0);
+        badged = [sim.mint(endpoint, 7), sim.mint(endpoint, 8)];
+        for _ in 0..40 {
+            let program = sim.new_thread(0, 1);
+            sim.ok(program.slot, Method::ThreadStart, &[0x40_0000, 0x3f_0000_0000], 0);
+        }
+        sim.ok(slot::THREAD, Method::ThreadSetPriority, &[0, 255], 0);
+    });
+    for number in 0..40 {
+        let at = badged[if number % 3 == 0 { 0 } else { 1 }];
+        desk.0.call(CoreId::BOOT, SystemCall::Call, at, &Message::new(number)).expect("they agree");
+    }
+    desk.call(slot::THREAD, Method::ThreadSetPriority, &[200, 255], 0, 0).expect("within its ceiling");
+    assert_eq!(desk.call(slot::CAP_TABLE, Method::CapTableCancel, &[badged[0].into()], 0, 0), Err(Error::Again));
+    assert_eq!(desk.repeat(slot::CAP_TABLE, Method::CapTableCancel, &[badged[1].into()], 0, 0), 2);
+    assert_eq!(desk.repeat(slot::CAP_TABLE, Method::CapTableCancel, &[badged[0].into()], 0, 0), 0);
+    let waiting: usize = desk.0.spec.endpoints.values().map(|endpoint| endpoint.senders.len()).sum();
+    assert_eq!(waiting, 0, "all were called off");
+}
+
+#[test]
 fn what_has_many_heirs_is_not_deleted_before_a_newer_sibling() {
     let (mut origin, mut older) = (0, 0);
     let mut desk = Desk::new(|sim| {

@@ -51,9 +51,10 @@ impl Episode {
     fn new(cores: u64, seed: u64) -> Episode {
         let mut numbers = Numbers(seed.wrapping_mul(64).wrapping_add(cores));
         let config = Config {
-            pages: 448,
+            pages: 512,
             levels: numbers.pick(&[3, 4]),
             caches_invalid: numbers.percent(50),
+            tags: numbers.pick(&[0, 8, 100]),
             ..Config::cores(cores)
         };
         let mut sim = Sim::boot_with(config, &Payload::default().bytes(), 1).expect("boots");
