@@ -97,6 +97,9 @@ pub struct Choices {
     /// Whose deadlines a timer interrupt ends, in this order. All must be due; some that are due may wait for the next
     /// interrupt, which then comes at once.
     pub timed_out: Vec<Address>,
+    /// A core that had put its thread back and then lacked a lock begins anew, and has forgotten whom it ran: if that is
+    /// whom it runs next, it counts a switch all the same.
+    pub forgot: bool,
     /// What the counters say of its effort: inter-core interrupts, shootdowns, locks taken, locks waited for.
     pub effort: [u64; 4],
     /// What Debug shows of a page or a thread that is named by its physical address, which is for people; `None` if it

@@ -140,10 +140,11 @@ impl Spec {
             }
             self.leave_queue(thread);
             let left = std::mem::take(&mut self.thread_mut(thread).turn_left);
+            let counted = before != Some(thread) || self.choices.forgot;
             let core = &mut self.cores[me];
             core.current = Some(thread);
             core.turn_end = now + if left == 0 { TURN_NS } else { left };
-            core.switches += u64::from(before != Some(thread));
+            core.switches += u64::from(counted);
             return;
         }
     }

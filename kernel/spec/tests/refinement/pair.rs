@@ -46,7 +46,9 @@ impl Pair {
         let found = abstraction(&self.sim);
         let before = self.spec.clone();
         let mut first = None;
-        for choices in self.choices(core, &found) {
+        let choices = self.choices(core, &found);
+        let forgot = choices.iter().map(|choices| Choices { forgot: true, ..choices.clone() });
+        for choices in choices.iter().cloned().chain(forgot) {
             self.spec.enter(core.index(), self.sim.board.clock, &choices);
             self.follow_kicks();
             let report = match self.compare(&found) {
