@@ -5,7 +5,7 @@
 //! to its user, who alone can run.
 //!
 //! A context with a period has so much time in each. What was used between two looks at the clock comes back one period
-//! after the first. So what is left and what comes back always make up the budget.
+//! after the first; what was more than was left, one later still. So what is left and what comes back always make up the budget.
 
 use anos_abi::fault::FaultKind;
 use anos_abi::{Error, Kind, Rights};
@@ -40,13 +40,21 @@ impl Context {
             return;
         }
         self.left = self.left.saturating_sub_unsigned(spent);
+        // What was too much, because the timer came late, comes back a period later still.
+        let over = spent.min(u64::try_from(-self.left).unwrap_or(0));
         let time = since + self.period;
-        if self.refills.len() < REFILLS {
-            self.refills.push_back((time, spent));
-        } else {
-            let (_, before) = self.refills.pop_back().expect("there are some");
-            self.refills.push_back((time, before + spent));
+        self.give_back(time, spent - over);
+        self.give_back(time + self.period, over);
+    }
+
+    /// Some time will come back.
+    fn give_back(&mut self, time: u64, amount: u64) {
+        if amount == 0 {
+            return;
         }
+        let before =
+            if self.refills.len() < REFILLS { 0 } else { self.refills.pop_back().map_or(0, |(_, amount)| amount) };
+        self.refills.push_back((time, before + amount));
     }
 }
 
