@@ -6,6 +6,7 @@
 //! - [`check`]: what must hold after every step;
 //! - [`kit`]: objects and threads, as most tests need them;
 //! - [`payload`]: what a build would have put behind the kernel;
+//! - [`snapshot`]: a machine's state, to come back to;
 //! - [`numbers`]: random ones, the same everywhere;
 //! - [`message`]: what programs put into their registers, and find there.
 //!
@@ -22,6 +23,7 @@ pub mod mmu;
 pub mod numbers;
 pub mod payload;
 pub mod sim;
+pub mod snapshot;
 
 pub use board::Config;
 pub use kit::Program;

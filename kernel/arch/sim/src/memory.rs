@@ -4,6 +4,7 @@
 //! loading, storing, saving registers) through [`Ram`], which stands for the wires between processor and memory.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::mem::MaybeUninit;
 
 use anos_abi::PAGE_SIZE;
 use anos_machine::{Memory, PageRecord, Ref, Registers, Thread};
@@ -18,6 +19,13 @@ pub struct Ram {
     layout: Layout,
     records: *mut [PageRecord],
     pages: u64,
+}
+
+/// What main memory and its page records held at one moment.
+#[derive(Debug)]
+pub struct Contents {
+    bytes: Vec<u8>,
+    records: Vec<MaybeUninit<PageRecord>>,
 }
 
 /// A number of the simulated machine as one of the host: the same size wherever this runs.
@@ -106,6 +114,28 @@ impl Ram {
     pub fn image(&self) -> Vec<u64> {
         // SAFETY: the whole allocation, which is aligned; the kernel isn't looking, and any bits are words.
         unsafe { std::slice::from_raw_parts(self.bytes.cast::<u64>(), self.layout.size() / 8) }.to_vec()
+    }
+
+    /// What it holds now, with its page records. (Not while a kernel runs, which a test can't.)
+    pub fn contents(&self) -> Contents {
+        let mut contents = Contents { bytes: vec![0; self.layout.size()], records: Vec::new() };
+        contents.records.resize_with(index(self.pages), MaybeUninit::uninit);
+        // SAFETY: as many bytes as were allocated, zeroed or written since.
+        unsafe { contents.bytes.as_mut_ptr().copy_from_nonoverlapping(self.bytes, self.layout.size()) };
+        let records = self.records.cast::<MaybeUninit<PageRecord>>();
+        // SAFETY: there are as many records as pages: numbers only, and nobody refers to one while no kernel runs.
+        unsafe { contents.records.as_mut_ptr().copy_from_nonoverlapping(records, index(self.pages)) };
+        contents
+    }
+
+    /// Has it hold what it held when `contents` was taken.
+    pub fn set_contents(&mut self, contents: &Contents) {
+        assert_eq!(contents.bytes.len(), self.layout.size(), "contents of this memory");
+        // SAFETY: as many bytes as are allocated (asserted); nobody holds a reference to them while no kernel runs.
+        unsafe { self.bytes.copy_from_nonoverlapping(contents.bytes.as_ptr(), self.layout.size()) };
+        let records = self.records.cast::<MaybeUninit<PageRecord>>();
+        // SAFETY: as many records as pages, and so in `contents`, which are copies of records.
+        unsafe { records.copy_from_nonoverlapping(contents.records.as_ptr(), index(self.pages)) };
     }
 
     /// Saves a thread's registers into its record, as trap code does.

@@ -91,6 +91,11 @@ pub fn rights(entry: u64) -> Rights {
     bits.iter().filter(|(bit, _)| entry & 1 << bit != 0).fold(Rights(0), |all, &(_, right)| all.union(right))
 }
 
+/// Whether accesses through a leaf go past the caches.
+pub fn is_uncached(entry: u64) -> bool {
+    entry & UNCACHED != 0
+}
+
 /// The position of an address in its table of this level.
 pub fn position(address: u64, level: u8) -> u64 {
     address >> (12 + 9 * (u32::from(level) - 1)) & 511
