@@ -101,7 +101,10 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     fn dispatch(&mut self, thread: Ref<Thread>) -> Outcome {
-        let registers = &self.held.store.get(thread)?.registers;
+        let record = self.held.store.get(thread)?;
+        // Whatever it sent last, it was no fault that it sends now.
+        record.sending = crate::ipc::SEND;
+        let registers = &record.registers;
         let operation = Operation(registers.operation);
         let deadline = registers.deadline;
         let reply = registers.reply;

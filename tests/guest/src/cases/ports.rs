@@ -150,6 +150,8 @@ fn system_calls_are_counted(_: &mut Case) -> Outcome {
 fn switches_are_counted(case: &mut Case) -> Outcome {
     let (endpoint, ..) = super::ipc::server(case, env::cores() - 1)?;
     let server = core(env::cores() - 1);
+    // From now on it waits.
+    endpoint.call(&anos::Message::OK)?;
     let before = (counters()?.switches, server.info()?.switches);
     for _ in 0..10 {
         endpoint.call(&anos::Message::OK)?;
