@@ -121,7 +121,7 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     /// A ready thread of this core was to run, and has no time. It waits until some comes back, or for its fault handler:
-    /// if it has no context, or one that says so. It is told once.
+    /// if it has no context, or one that says so. It is told each of the two once.
     pub(crate) fn out_of_time(&mut self, thread: Ref<Thread>) -> Outcome {
         let context = self.usable(thread)?;
         let (back, told) = match context {
@@ -132,7 +132,9 @@ impl<M: Machine> Visit<'_, M> {
             }
             None => (u64::MAX, false),
         };
-        let told = told || self.held.store.see(thread)?.fault[0] == FaultKind::NoTime as u64;
+        let cause = context.is_none().into();
+        let [kind, _, told_cause] = self.held.store.see(thread)?.fault;
+        let told = told || kind == FaultKind::NoTime as u64 && told_cause == cause;
         let handler = self.slot(Part::FaultEndpoint.of(thread))?;
         let faults = !told && handler.kind() == Kind::Endpoint;
         if faults {
@@ -143,7 +145,7 @@ impl<M: Machine> Visit<'_, M> {
         }
         let record = self.held.store.get(thread)?;
         if faults {
-            record.fault = [FaultKind::NoTime as u64, 0, context.is_none().into()];
+            record.fault = [FaultKind::NoTime as u64, 0, cause];
             return self.send_fault(thread, &handler);
         }
         record.deadline = back;
