@@ -5,6 +5,7 @@ use crate::check::Outcome;
 
 mod boot;
 mod capabilities;
+mod contexts;
 mod cores;
 mod deadlines;
 mod faults;
@@ -67,6 +68,7 @@ pub const GROUPS: &[Group] = &[
     Group { name: "notifications", cases: notifications::CASES },
     Group { name: "scheduling", cases: scheduling::CASES },
     Group { name: "deadlines", cases: deadlines::CASES },
+    Group { name: "contexts", cases: contexts::CASES },
     Group { name: "spaces", cases: spaces::CASES },
     Group { name: "faults", cases: faults::CASES },
     Group { name: "floats", cases: floats::CASES },
