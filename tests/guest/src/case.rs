@@ -24,7 +24,7 @@ pub const MEMORY: Untyped = Untyped::at(Slot::new(512));
 /// Its pages: room for two large pages, wherever it begins.
 pub const MEMORY_PAGES: u64 = 2048;
 /// The slots that a case may use.
-pub const SLOTS: Range<u32> = 1024..3072;
+pub const SLOTS: Range<u32> = 1024..4096;
 
 /// Read and write.
 pub const READ_WRITE: Rights = Rights::READ.union(Rights::WRITE);

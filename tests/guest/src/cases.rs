@@ -10,8 +10,10 @@ mod cores;
 mod deadlines;
 mod faults;
 mod floats;
+mod foreign;
 mod interrupts;
 mod ipc;
+mod lending;
 mod limits;
 mod messages;
 mod methods;
@@ -69,9 +71,11 @@ pub const GROUPS: &[Group] = &[
     Group { name: "scheduling", cases: scheduling::CASES },
     Group { name: "deadlines", cases: deadlines::CASES },
     Group { name: "contexts", cases: contexts::CASES },
+    Group { name: "lending", cases: lending::CASES },
     Group { name: "spaces", cases: spaces::CASES },
     Group { name: "faults", cases: faults::CASES },
     Group { name: "floats", cases: floats::CASES },
+    Group { name: "foreign", cases: foreign::CASES },
     Group { name: "interrupts", cases: interrupts::CASES },
     Group { name: "ports", cases: ports::CASES },
     Group { name: "methods", cases: methods::CASES },

@@ -19,6 +19,80 @@ pub fn is_clean(_position: usize, value: u64, _code: u64) -> bool {
     value == 0
 }
 
+/// Loads all registers from where the stack pointer points to, in the order of [`Registers`].
+macro_rules! load_at_stack {
+    () => {
+        "
+        ld t0, 0(sp)
+        ld t1, 8(sp)
+        ld t2, 16(sp)
+        ld t3, 24(sp)
+        ld t4, 32(sp)
+        ld a0, 40(sp)
+        ld a1, 48(sp)
+        ld a2, 56(sp)
+        ld a3, 64(sp)
+        ld a4, 72(sp)
+        ld a5, 80(sp)
+        ld a6, 88(sp)
+        ld a7, 96(sp)
+        ld ra, 104(sp)
+        ld gp, 112(sp)
+        ld t5, 120(sp)
+        ld t6, 128(sp)
+        ld s0, 136(sp)
+        ld s1, 144(sp)
+        ld s2, 152(sp)
+        ld s3, 160(sp)
+        ld s4, 168(sp)
+        ld s5, 176(sp)
+        ld s6, 184(sp)
+        ld s7, 192(sp)
+        ld s8, 200(sp)
+        ld s9, 208(sp)
+        ld s10, 216(sp)
+        ld s11, 224(sp)
+        "
+    };
+}
+
+/// Stores all registers where the stack pointer points to.
+macro_rules! store_at_stack {
+    () => {
+        "
+        sd t0, 0(sp)
+        sd t1, 8(sp)
+        sd t2, 16(sp)
+        sd t3, 24(sp)
+        sd t4, 32(sp)
+        sd a0, 40(sp)
+        sd a1, 48(sp)
+        sd a2, 56(sp)
+        sd a3, 64(sp)
+        sd a4, 72(sp)
+        sd a5, 80(sp)
+        sd a6, 88(sp)
+        sd a7, 96(sp)
+        sd ra, 104(sp)
+        sd gp, 112(sp)
+        sd t5, 120(sp)
+        sd t6, 128(sp)
+        sd s0, 136(sp)
+        sd s1, 144(sp)
+        sd s2, 152(sp)
+        sd s3, 160(sp)
+        sd s4, 168(sp)
+        sd s5, 176(sp)
+        sd s6, 184(sp)
+        sd s7, 192(sp)
+        sd s8, 200(sp)
+        sd s9, 208(sp)
+        sd s10, 216(sp)
+        sd s11, 224(sp)
+        "
+    };
+}
+
 /// Where helpers start: word 1 is what to do.
 ///
 /// # Safety
@@ -322,6 +396,40 @@ pub extern "C" fn hold_integers(pattern: u64, rounds: u64) -> u64 {
     )
 }
 
+/// Makes the system call in word 0, with the deadline in word 1, and stores the complement of its status where the stack
+/// pointer points to. Then it faults.
+///
+/// # Safety
+/// For the kernel to jump to, in a thread without a fault handler, with a stack pointer to a word.
+#[unsafe(naked)]
+pub unsafe extern "C" fn wait_once() -> ! {
+    naked_asm!("mv t0, a0", "mv t4, a1", "ecall", "not t0, t0", "sd t0, 0(sp)", "unimp")
+}
+
+/// Where a foreign system call's number, arguments and result are in [`Registers`].
+pub const FOREIGN_NUMBER: usize = 12;
+/// The same for the arguments.
+pub const FOREIGN_ARGUMENTS: [usize; 6] = [5, 6, 7, 8, 9, 10];
+/// The same for the result.
+pub const FOREIGN_RESULT: usize = 5;
+/// The instruction that makes a system call.
+pub const SYSTEM_CALL_CODE: &[u8] = &[0x73, 0, 0, 0];
+
+/// Whether a system call of another system may change a register.
+pub fn foreign_call_changes(position: usize) -> bool {
+    position == FOREIGN_RESULT
+}
+
+/// A program of another system: loads its registers from where the stack pointer points to, makes a system call, stores
+/// them there, and makes another, for ever.
+///
+/// # Safety
+/// For the kernel to jump to, in a foreign thread, with a stack pointer to [`Registers`].
+#[unsafe(naked)]
+pub unsafe extern "C" fn foreign_program() -> ! {
+    naked_asm!(load_at_stack!(), "2: ecall", store_at_stack!(), "j 2b")
+}
+
 // Reports word 0 and gets the next order: what to do in word 0 (`hands::Order`), where in word 1, with what in word 2.
 global_asm!(
     ".section .text.hands, \"ax\"",
@@ -365,6 +473,8 @@ global_asm!(
     "beq a0, t0, .Lhands_float",
     "li t0, 12",
     "beq a0, t0, .Lhands_machine",
+    "li t0, 13",
+    "beq a0, t0, .Lhands_call",
     "j hands_start",
     ".Lhands_read:",
     "ld a0, 0(a1)",
@@ -410,6 +520,13 @@ global_asm!(
     "fmv.x.d a2, fs7",
     "add a0, a0, a2",
     "j .Lhands_next",
+    // Makes a system call with the registers at word 1, and stores them there.
+    ".Lhands_call:",
+    "mv sp, a1",
+    load_at_stack!(),
+    "ecall",
+    store_at_stack!(),
+    "j hands_start",
     "hands_end:",
     ".option pop",
     ".text",
