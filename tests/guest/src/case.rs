@@ -247,6 +247,11 @@ impl Case {
         Slot::new(NEXT_SLOT.fetch_add(count, Ordering::SeqCst))
     }
 
+    /// The slots from this one on are free again: the case has emptied them.
+    pub fn give_back(&mut self, from: Slot) {
+        NEXT_SLOT.store(from.number(), Ordering::SeqCst);
+    }
+
     /// A new object that has no size.
     pub fn make<T: Capability>(&mut self) -> Result<T, Error> {
         self.make_sized(0)

@@ -3,7 +3,9 @@
 use crate::case::Case;
 use crate::check::Outcome;
 
+mod attacks;
 mod boot;
+mod cancellation;
 mod capabilities;
 mod contexts;
 mod cores;
@@ -11,14 +13,17 @@ mod deadlines;
 mod faults;
 mod floats;
 mod foreign;
+mod inspection;
 mod interrupts;
 mod ipc;
 mod lending;
 mod limits;
+mod locks;
 mod messages;
 mod methods;
 mod notifications;
 mod ports;
+mod random;
 mod registers;
 mod reply;
 mod retype;
@@ -80,5 +85,10 @@ pub const GROUPS: &[Group] = &[
     Group { name: "ports", cases: ports::CASES },
     Group { name: "methods", cases: methods::CASES },
     Group { name: "cores", cases: cores::CASES },
+    Group { name: "locks", cases: locks::CASES },
+    Group { name: "inspection", cases: inspection::CASES },
+    Group { name: "cancellation", cases: cancellation::CASES },
     Group { name: "limits", cases: limits::CASES },
+    Group { name: "attacks", cases: attacks::CASES },
+    Group { name: "random", cases: random::CASES },
 ];

@@ -26,8 +26,6 @@ pub const OWN_SPACE: u32 = 2;
 pub struct Confined {
     /// Its thread.
     pub hands: Hands,
-    /// Its address space.
-    pub space: AddressSpace,
     window: Window,
 }
 
@@ -67,7 +65,7 @@ impl Ask {
     }
 
     /// The same, with a slot for what comes back.
-    pub fn into(self, receive: u32) -> Ask {
+    pub fn receive_into(self, receive: u32) -> Ask {
         Ask { receive, ..self }
     }
 
@@ -76,8 +74,8 @@ impl Ask {
         Ask { call: call as u8, target, deadline: POLL, ..Ask::default() }
     }
 
-    /// What the registers hold.
-    fn registers(&self) -> Registers {
+    /// What the registers hold: rubbish, where they have no role.
+    pub fn registers(&self) -> Registers {
         let mut registers: Registers = core::array::from_fn(|n| 0xbad0_0000_0000_0000 + n as u64);
         registers[0] = Operation::new(SystemCall::Yield, self.target).0 & !0xff | u64::from(self.call);
         registers[1] = self.label;
@@ -96,8 +94,6 @@ pub struct Told {
     pub status: Status,
     /// The label.
     pub label: u64,
-    /// The badge.
-    pub badge: u64,
     /// The words.
     pub words: [u64; 8],
     /// Every register.
@@ -121,7 +117,7 @@ impl Case {
         let window = self.window(1)?;
         let shared = self.copy(window.frame, READ_WRITE)?;
         self.map(shared, space, REGISTERS, READ_WRITE)?;
-        let confined = Confined { hands, space, window };
+        let confined = Confined { hands, window };
         confined.give(hands.table, OWN_TABLE, Rights::ALL)?;
         confined.give(space, OWN_SPACE, Rights::ALL)?;
         Ok(confined)
@@ -165,9 +161,9 @@ impl Confined {
     #[track_caller]
     pub fn ask(self, ask: &Ask) -> Outcome<Told> {
         let registers = self.exchange(&ask.registers())?;
-        let [status, label, badge, _, _, words @ ..] = registers;
+        let [status, label, _, _, _, words @ ..] = registers;
         let words = core::array::from_fn(|n| words.get(n).copied().unwrap_or(0));
-        Ok(Told { status: Status(status), label, badge, words, registers })
+        Ok(Told { status: Status(status), label, words, registers })
     }
 
     /// Has it call a kernel object's method until that is done.

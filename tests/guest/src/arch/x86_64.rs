@@ -63,7 +63,7 @@ macro_rules! store_at_stack {
 pub fn is_clean(position: usize, value: u64, code: u64) -> bool {
     const FLAGS: u64 = 0xcd7;
     match position {
-        13 => value == 0 || value.wrapping_sub(code) < 256,
+        13 => value == 0 || value.wrapping_sub(code) < 1024,
         14 => value == 0 || value & !FLAGS == 0x200,
         _ => value == 0,
     }

