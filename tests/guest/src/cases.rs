@@ -5,14 +5,18 @@ use crate::check::Outcome;
 
 mod attacks;
 mod boot;
+mod broken_loans;
+mod budgets;
 mod cancellation;
 mod capabilities;
 mod contexts;
 mod cores;
 mod deadlines;
+mod endings;
 mod faults;
 mod floats;
 mod foreign;
+mod harm;
 mod inspection;
 mod interrupts;
 mod ipc;
@@ -76,7 +80,9 @@ pub const GROUPS: &[Group] = &[
     Group { name: "scheduling", cases: scheduling::CASES },
     Group { name: "deadlines", cases: deadlines::CASES },
     Group { name: "contexts", cases: contexts::CASES },
+    Group { name: "budgets", cases: budgets::CASES },
     Group { name: "lending", cases: lending::CASES },
+    Group { name: "broken_loans", cases: broken_loans::CASES },
     Group { name: "spaces", cases: spaces::CASES },
     Group { name: "faults", cases: faults::CASES },
     Group { name: "floats", cases: floats::CASES },
@@ -88,7 +94,9 @@ pub const GROUPS: &[Group] = &[
     Group { name: "locks", cases: locks::CASES },
     Group { name: "inspection", cases: inspection::CASES },
     Group { name: "cancellation", cases: cancellation::CASES },
+    Group { name: "endings", cases: endings::CASES },
     Group { name: "limits", cases: limits::CASES },
     Group { name: "attacks", cases: attacks::CASES },
+    Group { name: "harm", cases: harm::CASES },
     Group { name: "random", cases: random::CASES },
 ];

@@ -4,18 +4,17 @@ use anos::abi::object::{Method, ThreadState};
 use anos::abi::syscall::{FOREVER, POLL};
 use anos::abi::{Operation, Status, SystemCall};
 use anos::capability::{
-    AddressSpace, CapTable, Capability, Endpoint, Frame, Notification, Reply, SchedContext, Slot, StartState, Thread,
-    Untyped, invoke, invoke_step,
+    CapTable, Capability, Endpoint, Notification, Reply, SchedContext, Slot, StartState, Thread, Untyped, invoke,
+    invoke_step,
 };
 use anos::{Error, Message, Rights, env};
 
 use super::cases;
-use super::ipc::{at, number};
 use crate::arch;
-use crate::case::{Case, MEMORY, PATIENCE_MS, READ_WRITE, SPACE, TABLE, Window, core, count, in_ms, shared_value};
+use crate::case::{Case, MEMORY, PATIENCE_MS, SPACE, TABLE, Window, core, in_ms};
 use crate::check::{Outcome, check, equal};
-use crate::hands::{CODE, Order};
-use crate::helper::{HIGH, LOW};
+use crate::hands::Order;
+use crate::helper::HIGH;
 
 cases![
     waits_to_send_are_called_off_by_badge,
@@ -28,30 +27,21 @@ cases![
     nothing_to_call_off_is_no_error,
     only_endpoints_have_waits_to_call_off,
     a_called_off_sender_can_send_again,
-    a_thousand_senders_learn_that_their_endpoint_is_gone,
-    hundreds_of_waiters_learn_that_their_notification_is_gone,
-    hundreds_of_deadlines_at_once_are_all_met,
-    hundreds_of_waiting_threads_end_with_their_memory,
-    waiting_threads_end_one_by_one,
-    a_space_ends_while_all_cores_use_it on 2,
-    a_table_ends_while_all_cores_use_it on 2,
-    an_endpoint_ends_while_all_cores_use_it on 2,
-    everything_ends_while_all_cores_use_it on 2,
 ];
 
 /// The slot of what a waiter's system call names.
-const TARGET: u32 = 8;
+pub const TARGET: u32 = 8;
 
 /// Threads that make one system call each, and then stop. They have neither stack nor handler.
-struct Crowd {
-    statuses: Window,
-    first: Slot,
-    count: u64,
+pub struct Crowd {
+    pub statuses: Window,
+    pub first: Slot,
+    pub count: u64,
 }
 
 impl Crowd {
     /// So many threads that are still to be told what to call.
-    fn new(case: &mut Case, memory: Untyped, count: u64, on: u64) -> Outcome<Crowd> {
+    pub fn new(case: &mut Case, memory: Untyped, count: u64, on: u64) -> Outcome<Crowd> {
         let number = u32::try_from(count).unwrap_or(u32::MAX);
         let (first, contexts) = (case.slots(number), case.slots(number));
         let statuses = case.window(count.div_ceil(512))?;
@@ -70,19 +60,19 @@ impl Crowd {
     }
 
     /// Its threads.
-    fn threads(&self) -> impl Iterator<Item = Thread> + use<> {
+    pub fn threads(&self) -> impl Iterator<Item = Thread> + use<> {
         let first = self.first;
         (0..u32::try_from(self.count).unwrap_or(0)).map(move |number| Thread::at(first.offset(number)))
     }
 
     /// One of its threads.
-    fn thread(&self, number: u64) -> Result<Thread, Error> {
+    pub fn thread(&self, number: u64) -> Result<Thread, Error> {
         let number = u32::try_from(number).map_err(|_| Error::InvalidArgument)?;
         Ok(Thread::at(self.first.offset(number)))
     }
 
     /// Has a thread make a system call on what lies in [`TARGET`] of a table.
-    fn start(&self, place: u64, table: CapTable, call: SystemCall, deadline: u64) -> Result<(), Error> {
+    pub fn start(&self, place: u64, table: CapTable, call: SystemCall, deadline: u64) -> Result<(), Error> {
         let thread = self.thread(place)?;
         thread.set_table(table)?;
         self.statuses.write(place, 0);
@@ -95,7 +85,7 @@ impl Crowd {
     }
 
     /// How a thread's call ended, if it has.
-    fn result(&self, place: u64) -> Option<Result<(), Error>> {
+    pub fn result(&self, place: u64) -> Option<Result<(), Error>> {
         match self.statuses.read(place) {
             0 => None,
             word => Some(Status(!word).result()),
@@ -103,7 +93,7 @@ impl Crowd {
     }
 
     /// Checks that the calls of these threads have ended so.
-    fn all_ended(&self, case: &mut Case, which: impl Fn(u64) -> bool, expected: Result<(), Error>) -> Outcome {
+    pub fn all_ended(&self, case: &mut Case, which: impl Fn(u64) -> bool, expected: Result<(), Error>) -> Outcome {
         for place in (0..self.count).filter(|place| which(*place)) {
             case.eventually(|| self.result(place).is_some())?;
             let result = self.result(place);
@@ -113,7 +103,7 @@ impl Crowd {
     }
 
     /// Checks that these threads still wait to send.
-    fn all_wait(&self, which: impl Fn(u64) -> bool) -> Outcome {
+    pub fn all_wait(&self, which: impl Fn(u64) -> bool) -> Outcome {
         for (place, thread) in (0..).zip(self.threads()).filter(|(place, _)| which(*place)) {
             let state = thread.info()?.state;
             check!(state == ThreadState::Sending && self.result(place).is_none(), "thread {place}: {state:?}");
@@ -123,24 +113,24 @@ impl Crowd {
 }
 
 /// A table with a copy of an Endpoint with this badge, and that copy in this program's table.
-fn table_with(case: &mut Case, endpoint: Endpoint, badge: u64) -> Result<(CapTable, Endpoint), Error> {
+pub fn table_with(case: &mut Case, endpoint: Endpoint, badge: u64) -> Result<(CapTable, Endpoint), Error> {
     let table: CapTable = case.make_small()?;
     let badged = case.mint(endpoint, Rights::ALL, badge)?;
     table.copy(badged.slot(), Slot::new(TARGET), Rights::ALL)?;
     Ok((table, badged))
 }
 
-fn send_or_call(place: u64) -> SystemCall {
+pub fn send_or_call(place: u64) -> SystemCall {
     if place % 3 == 0 { SystemCall::Call } else { SystemCall::Send }
 }
 
 /// One step of calling off.
-fn step(slot: Slot) -> Result<(), Error> {
+pub fn step(slot: Slot) -> Result<(), Error> {
     invoke_step(TABLE.slot(), Method::CapTableCancel, &[slot.number().into()], None, None).map(|_| ())
 }
 
 /// An Endpoint at which threads wait with two badges by turns, by the parity of their numbers.
-fn waiting(case: &mut Case, count: u64) -> Outcome<(Crowd, Endpoint, [(CapTable, Endpoint); 2])> {
+pub fn waiting(case: &mut Case, count: u64) -> Outcome<(Crowd, Endpoint, [(CapTable, Endpoint); 2])> {
     let endpoint: Endpoint = case.make()?;
     let badges = [table_with(case, endpoint, 1)?, table_with(case, endpoint, 2)?];
     let crowd = Crowd::new(case, MEMORY, count, 0)?;
@@ -153,7 +143,7 @@ fn waiting(case: &mut Case, count: u64) -> Outcome<(Crowd, Endpoint, [(CapTable,
     Ok((crowd, endpoint, badges))
 }
 
-fn even(place: u64) -> bool {
+pub fn even(place: u64) -> bool {
     place % 2 == 0
 }
 
@@ -327,222 +317,4 @@ fn a_called_off_sender_can_send_again(case: &mut Case) -> Outcome {
     crowd.start(0, table, SystemCall::Send, FOREVER)?;
     equal!(endpoint.recv(None, None, in_ms(PATIENCE_MS))?.badge, 9);
     crowd.all_ended(case, |_| true, Ok(()))
-}
-
-fn a_thousand_senders_learn_that_their_endpoint_is_gone(case: &mut Case) -> Outcome {
-    let (crowd, endpoint, _) = waiting(case, 1000)?;
-    TABLE.revoke(endpoint.slot())?;
-    TABLE.delete(endpoint.slot())?;
-    crowd.all_ended(case, |_| true, Err(Error::PeerDied))
-}
-
-fn hundreds_of_waiters_learn_that_their_notification_is_gone(case: &mut Case) -> Outcome {
-    let notification: Notification = case.make()?;
-    let table: CapTable = case.make_small()?;
-    table.copy(notification.slot(), Slot::new(TARGET), Rights::ALL)?;
-    let crowd = Crowd::new(case, MEMORY, 300, 0)?;
-    for place in 0..300 {
-        crowd.start(place, table, SystemCall::Recv, if even(place) { FOREVER } else { in_ms(1_000_000) })?;
-    }
-    TABLE.revoke(notification.slot())?;
-    TABLE.delete(notification.slot())?;
-    crowd.all_ended(case, |_| true, Err(Error::Cancelled))
-}
-
-fn hundreds_of_deadlines_at_once_are_all_met(case: &mut Case) -> Outcome {
-    let notification: Notification = case.make()?;
-    let table: CapTable = case.make_small()?;
-    table.copy(notification.slot(), Slot::new(TARGET), Rights::ALL)?;
-    for on in [0, env::cores() - 1] {
-        let crowd = Crowd::new(case, MEMORY, 300, on)?;
-        let deadline = in_ms(20);
-        for place in 0..300 {
-            crowd.start(place, table, SystemCall::Recv, deadline)?;
-        }
-        // This thread's own deadline is among them.
-        case.sleep(20)?;
-        crowd.all_ended(case, |_| true, Err(Error::TimedOut))?;
-        check!(crate::case::now() >= deadline);
-    }
-    Ok(())
-}
-
-fn hundreds_of_waiting_threads_end_with_their_memory(case: &mut Case) -> Outcome {
-    let (endpoint, memory): (Endpoint, Untyped) = (case.make()?, case.make_sized(400)?);
-    let (table, badged) = table_with(case, endpoint, 3)?;
-    let crowd = Crowd::new(case, memory, 300, 0)?;
-    for place in 0..300 {
-        crowd.start(place, table, send_or_call(place), in_ms(1_000_000))?;
-    }
-    TABLE.revoke(memory.slot())?;
-    equal!(memory.info()?.pages_used, 0);
-    // Nobody waits any more.
-    equal!(endpoint.recv(None, None, POLL).map(|_| ()), Err(Error::TimedOut));
-    equal!(step(badged.slot()), Ok(()));
-    Ok(())
-}
-
-fn waiting_threads_end_one_by_one(case: &mut Case) -> Outcome {
-    let (crowd, endpoint, _) = waiting(case, 60)?;
-    // From the middle, the front and the back of the queue.
-    for place in (20..40).chain(0..10).chain((50..60).rev()) {
-        TABLE.delete(crowd.thread(place)?.slot())?;
-    }
-    for place in (10..20).chain(40..50) {
-        equal!(endpoint.recv(None, None, POLL)?.badge, 1 + place % 2);
-    }
-    equal!(endpoint.recv(None, None, POLL).map(|_| ()), Err(Error::TimedOut));
-    Ok(())
-}
-
-fn a_space_ends_while_all_cores_use_it(case: &mut Case) -> Outcome {
-    for _ in 0..3 {
-        let memory: Untyped = case.make_sized(1)?;
-        let space: AddressSpace = memory.make(0, case.slot())?;
-        let frame: Frame = case.make_small()?;
-        case.map(frame, space, 0x40_0000, READ_WRITE)?;
-        let copy = case.copy(frame, Rights::ALL)?;
-        let window = case.window_of(copy)?;
-        let mut all = [None; 4];
-        let mut first = None;
-        for (on, place) in (0..env::cores()).zip(&mut all) {
-            let hands = match first {
-                None => case.hands_in(space, on)?,
-                Some(_) => case.hands_at(space, CODE, on, 0)?,
-            };
-            first = Some(hands);
-            hands.order(Order::Count, 0x40_0000 + 64 * on, 0)?;
-            *place = Some(hands);
-        }
-        for on in 0..env::cores().min(4) {
-            case.eventually(|| window.read(8 * on) > 0)?;
-        }
-        TABLE.revoke(memory.slot())?;
-        let seen: [u64; 4] = core::array::from_fn(|on| window.read(8 * on as u64));
-        case.sleep(2)?;
-        equal!(core::array::from_fn(|on| window.read(8 * on as u64)), seen);
-        for hands in all.into_iter().flatten() {
-            equal!(
-                (hands.thread.info()?.state, hands.thread.resume()),
-                (ThreadState::Stopped, Err(Error::NotRunnable))
-            );
-        }
-        equal!(memory.info()?.pages_used, 0);
-        frame.unmap()?;
-    }
-    Ok(())
-}
-
-/// A helper: calls what is in slot 8 of its table, and counts in word 0, until it is told by an error (word 1).
-fn use_slot_8(_: u64) {
-    loop {
-        match at::<Endpoint>(TARGET.into()).send(&Message::OK, None, POLL) {
-            Ok(()) | Err(Error::TimedOut | Error::Cancelled | Error::PeerDied) => count(0),
-            Err(Error::EmptySlot | Error::InvalidSlot) => break count(1),
-            Err(_) => break count(2),
-        }
-    }
-    // Without a table, nothing else can be done.
-    loop {
-        core::hint::spin_loop();
-    }
-}
-
-fn a_table_ends_while_all_cores_use_it(case: &mut Case) -> Outcome {
-    let all = env::cores().min(4);
-    for round in 1..=3 {
-        let memory: Untyped = case.make_sized(1)?;
-        let table: CapTable = memory.make(64, case.slot())?;
-        let endpoint: Endpoint = case.make()?;
-        table.copy(endpoint.slot(), Slot::new(TARGET), Rights::ALL)?;
-        // It holds itself, and so one more capability to it.
-        table.copy(table.slot(), Slot::new(1), Rights::ALL)?;
-        let begun = shared_value(0);
-        let mut helpers = [None; 4];
-        for (on, place) in (0..all).zip(&mut helpers) {
-            let helper = case.prepare(on, LOW, use_slot_8, 0)?;
-            helper.thread.set_table(table)?;
-            case.start(helper)?;
-            *place = Some(helper);
-        }
-        case.eventually(|| shared_value(0) > begun + 100)?;
-        TABLE.revoke(memory.slot())?;
-        equal!(memory.info()?.pages_used, 0);
-        case.eventually(|| shared_value(1) == round * all)?;
-        for helper in helpers.into_iter().flatten() {
-            helper.thread.suspend()?;
-        }
-    }
-    equal!(shared_value(2), 0);
-    Ok(())
-}
-
-fn an_endpoint_ends_while_all_cores_use_it(case: &mut Case) -> Outcome {
-    /// Sends, calls or receives by turns until there is nothing in the slot any more.
-    fn exchange(arguments: u64) {
-        let (endpoint, reply): (Endpoint, Reply) = (at(arguments & 0xffff_ffff), at(arguments >> 32));
-        for n in 0.. {
-            let result = match n % 3 {
-                0 => endpoint.send(&Message::OK, None, in_ms(2)),
-                1 => anos::sys::call(endpoint.slot(), &Message::OK, None, None, in_ms(2)).map(|_| ()),
-                _ => endpoint.recv(Some(reply), None, in_ms(2)).map(|received| {
-                    if received.status.is_answerable() {
-                        let _ = reply.send(&Message::OK, None);
-                    }
-                }),
-            };
-            match result {
-                Ok(()) => count(0),
-                Err(Error::EmptySlot) => break,
-                Err(Error::TimedOut | Error::PeerDied | Error::Cancelled) => count(1),
-                Err(_) => count(2),
-            }
-        }
-    }
-    for _ in 0..4 {
-        let endpoint: Endpoint = case.make()?;
-        let mut helpers = [None; 8];
-        let begun = shared_value(0);
-        for (n, place) in (0..2 * env::cores()).zip(&mut helpers) {
-            let reply: Reply = case.make()?;
-            let arguments = number(endpoint) | number(reply) << 32;
-            *place = Some(case.helper(n % env::cores(), LOW, exchange, arguments)?);
-        }
-        case.eventually(|| shared_value(0) > begun + 20)?;
-        TABLE.delete(endpoint.slot())?;
-        case.join_all(helpers.into_iter().flatten())?;
-    }
-    equal!(shared_value(2), 0);
-    Ok(())
-}
-
-fn everything_ends_while_all_cores_use_it(case: &mut Case) -> Outcome {
-    for _ in 0..4 {
-        let memory: Untyped = case.make_sized(64)?;
-        let (endpoint, notification): (Endpoint, Notification) =
-            (memory.make(0, case.slot())?, memory.make(0, case.slot())?);
-        let mut crowds = [const { None }; 4];
-        let tables = [endpoint.slot(), notification.slot()].map(|slot| {
-            let table: CapTable = memory.make(64, case.slot())?;
-            table.copy(slot, Slot::new(TARGET), Rights::ALL)?;
-            Ok::<CapTable, Error>(table)
-        });
-        let [messages, signals] = tables;
-        let (messages, signals) = (messages?, signals?);
-        for (on, place) in (0..env::cores()).zip(&mut crowds) {
-            let crowd = Crowd::new(case, memory, 8, on)?;
-            for n in 0..8 {
-                // Some wait to send, some for a signal.
-                let (table, call) = if n < 6 { (messages, send_or_call(n)) } else { (signals, SystemCall::Recv) };
-                crowd.start(n, table, call, if even(n) { FOREVER } else { in_ms(1_000_000) })?;
-            }
-            *place = Some(crowd);
-        }
-        TABLE.revoke(memory.slot())?;
-        equal!(memory.info()?.pages_used, 0);
-        for crowd in crowds.into_iter().flatten() {
-            equal!(crowd.thread(0)?.info().map(|_| ()), Err(Error::EmptySlot));
-        }
-    }
-    Ok(())
 }

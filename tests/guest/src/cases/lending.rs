@@ -5,13 +5,13 @@ use core::sync::atomic::Ordering;
 use anos::abi::fault::{self, FaultKind};
 use anos::abi::object::ThreadState;
 use anos::abi::syscall::{FOREVER, POLL};
-use anos::capability::{Capability, Endpoint, Notification, Reply, SchedContext, Thread, Untyped};
+use anos::capability::{Capability, Endpoint, Notification, Reply, Thread};
 use anos::sys::Received;
 use anos::{Error, Message, Rights, env, sys};
 
 use super::cases;
 use super::ipc::{at, number, serve, words};
-use crate::case::{Case, PATIENCE_MS, ROUNDS, TABLE, core, count, in_ms, now, shared, shared_value, spin, spin_until};
+use crate::case::{Case, PATIENCE_MS, ROUNDS, core, count, in_ms, shared, shared_value, spin, spin_until};
 use crate::check::{Outcome, check, equal};
 use crate::hands::Order;
 use crate::helper::{Function, HIGH, Helper, LOW};
@@ -26,17 +26,9 @@ cases![
     it_runs_only_as_long_as_its_caller_s_budget,
     time_goes_through_a_chain_of_servers_and_back,
     time_goes_through_sixteen_hands_and_no_more,
-    a_deadline_gives_the_caller_its_time_back,
-    a_server_without_time_is_helped_out,
-    a_suspended_caller_takes_its_time_along,
-    a_server_that_dies_gives_the_time_back,
-    a_reply_that_goes_gives_the_time_back,
-    a_chain_can_break_in_the_middle,
     who_only_sends_is_turned_away,
     who_waits_to_send_is_turned_away,
     a_signal_waits_until_there_is_time_for_it,
-    a_revoked_context_stops_who_runs_on_it,
-    a_server_with_time_of_its_own_gives_the_borrowed_back,
     a_passive_fault_handler_runs_on_the_faulting_thread_s_time,
     a_server_can_be_passive_or_not_by_turns,
     a_thousand_calls_to_a_passive_server,
@@ -44,20 +36,20 @@ cases![
 ];
 
 /// Badge of a server's faults.
-const FAULT: u64 = 7;
+pub const FAULT: u64 = 7;
 
 /// A passive server, and who is told of its faults.
 #[derive(Clone, Copy)]
-struct Passive {
-    helper: Helper,
-    endpoint: Endpoint,
-    reply: Reply,
-    faults: Endpoint,
-    fault_reply: Reply,
+pub struct Passive {
+    pub helper: Helper,
+    pub endpoint: Endpoint,
+    pub reply: Reply,
+    pub faults: Endpoint,
+    pub fault_reply: Reply,
 }
 
 /// A server that waits for calls, and has no time of its own.
-fn passive(case: &mut Case, priority: u8, function: Function) -> Outcome<Passive> {
+pub fn passive(case: &mut Case, priority: u8, function: Function) -> Outcome<Passive> {
     let (endpoint, reply): (Endpoint, Reply) = (case.make()?, case.make()?);
     let (faults, fault_reply): (Endpoint, Reply) = (case.make()?, case.make()?);
     let helper = case.prepare(0, HIGH, function, number(endpoint) | number(reply) << 32)?;
@@ -71,12 +63,12 @@ fn passive(case: &mut Case, priority: u8, function: Function) -> Outcome<Passive
 }
 
 impl Passive {
-    fn state(self) -> Result<ThreadState, Error> {
+    pub fn state(self) -> Result<ThreadState, Error> {
         Ok(self.helper.thread.info()?.state)
     }
 
     /// Waits until the server's handler is told that it has no time.
-    fn is_told(self) -> Outcome {
+    pub fn is_told(self) -> Outcome {
         let Received { badge, message, .. } = self.faults.recv(Some(self.fault_reply), None, in_ms(PATIENCE_MS))?;
         let [kind, _, _, cause, ..] = message.words;
         equal!((badge, message.label), (FAULT, fault::LABEL));
@@ -86,19 +78,19 @@ impl Passive {
     }
 
     /// Gives the server time, and lets it go on.
-    fn help_out(self) -> Result<(), Error> {
+    pub fn help_out(self) -> Result<(), Error> {
         self.helper.thread.set_context(Some(self.helper.context))?;
         self.fault_reply.send(&Message::OK, None)
     }
 }
 
 /// A server's endpoint and reply.
-fn own(arguments: u64) -> (Endpoint, Reply) {
+pub fn own(arguments: u64) -> (Endpoint, Reply) {
     (at(arguments & 0xffff_ffff), at(arguments >> 32))
 }
 
 /// A server: counts in word 1 until word 2 is set, then answers 99; word 0 counts calls.
-fn compute(arguments: u64) {
+pub fn compute(arguments: u64) {
     let (endpoint, reply) = own(arguments);
     let mut next = endpoint.recv(Some(reply), None, FOREVER);
     while next.is_ok() {
@@ -111,7 +103,7 @@ fn compute(arguments: u64) {
 }
 
 /// A helper: calls the server once; word 8 says how that ended, plus one, and word 9 what came.
-fn call_once(endpoint: u64) {
+pub fn call_once(endpoint: u64) {
     let (code, word) = match sys::call(at::<Endpoint>(endpoint).slot(), &Message::OK, None, None, FOREVER) {
         Ok(received) => (0, received.message.words[0]),
         Err(error) => (error as u64, 0),
@@ -120,12 +112,7 @@ fn call_once(endpoint: u64) {
     shared(8).store(code + 1, Ordering::SeqCst);
 }
 
-/// What `call_once` says of an error.
-fn ended_with(error: Error) -> u64 {
-    error as u64 + 1
-}
-
-fn call(endpoint: Endpoint, deadline: u64) -> Result<[u64; 8], Error> {
+pub fn call(endpoint: Endpoint, deadline: u64) -> Result<[u64; 8], Error> {
     Ok(sys::call(endpoint.slot(), &Message::OK, None, None, deadline)?.message.words)
 }
 
@@ -304,127 +291,6 @@ fn time_goes_through_sixteen_hands_and_no_more(case: &mut Case) -> Outcome {
     Ok(())
 }
 
-fn a_deadline_gives_the_caller_its_time_back(case: &mut Case) -> Outcome {
-    let server = passive(case, LOW, compute)?;
-    let deadline = in_ms(10);
-    equal!(call(server.endpoint, deadline), Err(Error::TimedOut));
-    check!(now() >= deadline);
-    equal!(shared_value(0), 1);
-    let seen = shared_value(1);
-    spin_until(10, || shared_value(1) != seen);
-    equal!(shared_value(1), seen);
-    server.is_told()
-}
-
-fn a_server_without_time_is_helped_out(case: &mut Case) -> Outcome {
-    let server = passive(case, LOW, compute)?;
-    for round in 1..=3 {
-        shared(2).store(0, Ordering::SeqCst);
-        equal!(call(server.endpoint, in_ms(5)), Err(Error::TimedOut));
-        server.is_told()?;
-        let seen = shared_value(1);
-        server.help_out()?;
-        server.helper.thread.set_priority(LOW, LOW)?;
-        case.eventually(|| shared_value(1) > seen)?;
-        shared(2).store(1, Ordering::SeqCst);
-        case.eventually(|| server.state() == Ok(ThreadState::Receiving))?;
-        server.helper.thread.set_context(None)?;
-        // It is a passive server like before.
-        equal!(call(server.endpoint, in_ms(PATIENCE_MS))?[0], 99);
-        equal!(shared_value(0), 2 * round);
-    }
-    Ok(())
-}
-
-fn a_suspended_caller_takes_its_time_along(case: &mut Case) -> Outcome {
-    for on in [0, env::cores() - 1] {
-        let server = passive(case, LOW, compute)?;
-        let begun = shared_value(0);
-        let caller = case.helper(on, LOW, call_once, number(server.endpoint))?;
-        case.eventually(|| shared_value(0) > begun)?;
-        caller.thread.suspend()?;
-        let seen = shared_value(1);
-        server.is_told()?;
-        equal!(shared_value(1), seen);
-        // It goes on with its own time, and is told that its call was called off.
-        caller.thread.resume()?;
-        case.join(caller)?;
-        equal!(shared_value(8), ended_with(Error::Cancelled));
-    }
-    Ok(())
-}
-
-fn a_server_that_dies_gives_the_time_back(case: &mut Case) -> Outcome {
-    for on in [0, env::cores() - 1] {
-        let server = passive(case, LOW, compute)?;
-        let begun = shared_value(0);
-        let caller = case.helper(on, LOW, call_once, number(server.endpoint))?;
-        case.eventually(|| shared_value(0) > begun)?;
-        TABLE.delete(server.helper.thread.slot())?;
-        let seen = shared_value(1);
-        // The Reply is still there: somebody else could answer.
-        spin_until(3, || shared_value(1) != seen);
-        equal!((shared_value(1), caller.thread.info()?.state), (seen, ThreadState::Calling));
-        let answered = case.is_done(caller);
-        check!(!answered, "answered by nobody");
-        server.reply.send(&Message::new(0, &[44]), None)?;
-        case.join(caller)?;
-        equal!((shared_value(8), shared_value(9)), (1, 44));
-        equal!(caller.context.info()?.bound, true);
-        shared(8).store(0, Ordering::SeqCst);
-    }
-    Ok(())
-}
-
-fn a_reply_that_goes_gives_the_time_back(case: &mut Case) -> Outcome {
-    for on in [0, env::cores() - 1] {
-        let server = passive(case, LOW, compute)?;
-        let begun = shared_value(0);
-        let caller = case.helper(on, LOW, call_once, number(server.endpoint))?;
-        case.eventually(|| shared_value(0) > begun)?;
-        TABLE.delete(server.reply.slot())?;
-        case.join(caller)?;
-        equal!(shared_value(8), ended_with(Error::PeerDied));
-        server.is_told()?;
-        shared(8).store(0, Ordering::SeqCst);
-    }
-    Ok(())
-}
-
-fn a_chain_can_break_in_the_middle(case: &mut Case) -> Outcome {
-    /// A server: calls the next until word 3, and tells how that ended.
-    fn give_up(arguments: u64) {
-        let (endpoint, reply) = own(arguments);
-        let mut next = endpoint.recv(Some(reply), None, FOREVER);
-        while next.is_ok() {
-            let error = call(at(shared_value(4)), shared_value(3)).err().map_or(0, |error| error as u64);
-            next = endpoint.reply_recv(reply, &Message::new(0, &[error]), None, None);
-        }
-    }
-    let (last, middle) = (passive(case, LOW, compute)?, passive(case, LOW, give_up)?);
-    shared(4).store(number(last.endpoint), Ordering::SeqCst);
-    // The middle gives up, and has the time that it passed on.
-    shared(3).store(in_ms(10), Ordering::SeqCst);
-    equal!(call(middle.endpoint, in_ms(PATIENCE_MS))?[0], Error::TimedOut as u64);
-    last.is_told()?;
-    last.help_out()?;
-    shared(2).store(1, Ordering::SeqCst);
-    case.eventually(|| last.state() == Ok(ThreadState::Receiving))?;
-    last.helper.thread.set_context(None)?;
-    // The middle is stopped; the first one gives up then, and all its time is its own.
-    shared(2).store(0, Ordering::SeqCst);
-    shared(3).store(FOREVER, Ordering::SeqCst);
-    let caller = case.helper(0, LOW, call_once, number(middle.endpoint))?;
-    case.eventually(|| shared_value(0) == 2)?;
-    middle.helper.thread.suspend()?;
-    last.is_told()?;
-    equal!(caller.thread.info()?.state, ThreadState::Calling);
-    TABLE.delete(middle.reply.slot())?;
-    case.join(caller)?;
-    equal!(shared_value(8), ended_with(Error::PeerDied));
-    Ok(())
-}
-
 fn who_only_sends_is_turned_away(case: &mut Case) -> Outcome {
     let server = passive(case, LOW, serve)?;
     for deadline in [POLL, in_ms(100), FOREVER] {
@@ -484,51 +350,6 @@ fn a_signal_waits_until_there_is_time_for_it(case: &mut Case) -> Outcome {
     equal!(call(server.endpoint, in_ms(PATIENCE_MS))?[0], 12);
     equal!(call(server.endpoint, in_ms(PATIENCE_MS))?[0], 0);
     equal!((shared_value(6), shared_value(7)), (0, 2));
-    Ok(())
-}
-
-fn a_revoked_context_stops_who_runs_on_it(case: &mut Case) -> Outcome {
-    for on in [0, env::cores() - 1] {
-        let server = passive(case, LOW, compute)?;
-        shared(2).store(0, Ordering::SeqCst);
-        let memory: Untyped = case.make_sized(1)?;
-        let context: SchedContext = core(on).make_context(memory, case.slot())?;
-        let caller = case.prepare(0, LOW, call_once, number(server.endpoint))?;
-        let badged = case.mint(server.faults, Rights::ALL, FAULT + 1)?;
-        caller.thread.set_fault_endpoint(Some(badged))?;
-        caller.thread.set_context(Some(context))?;
-        let begun = shared_value(0);
-        case.start(caller)?;
-        case.eventually(|| shared_value(0) > begun)?;
-        TABLE.revoke(memory.slot())?;
-        let seen = shared_value(1);
-        server.is_told()?;
-        equal!((shared_value(1), caller.thread.info()?.state), (seen, ThreadState::Calling));
-        // With other time the server goes on, and answers a caller that has none.
-        server.help_out()?;
-        shared(2).store(1, Ordering::SeqCst);
-        let Received { badge, message, .. } = server.faults.recv(Some(server.fault_reply), None, in_ms(PATIENCE_MS))?;
-        equal!((badge, message.words[0], message.words[3]), (FAULT + 1, FaultKind::NoTime as u64, 1));
-        caller.thread.set_context(Some(caller.context))?;
-        server.fault_reply.send(&Message::OK, None)?;
-        case.join(caller)?;
-        equal!((shared_value(8), shared_value(9)), (1, 99));
-        shared(8).store(0, Ordering::SeqCst);
-    }
-    Ok(())
-}
-
-fn a_server_with_time_of_its_own_gives_the_borrowed_back(case: &mut Case) -> Outcome {
-    let server = passive(case, LOW, compute)?;
-    let caller = case.helper(0, LOW, call_once, number(server.endpoint))?;
-    case.eventually(|| shared_value(0) == 1)?;
-    server.helper.thread.set_context(Some(server.helper.context))?;
-    let (used, seen) = (caller.context.info()?.used_ns, shared_value(1));
-    case.eventually(|| shared_value(1) > seen)?;
-    equal!(caller.context.info()?.used_ns, used);
-    shared(2).store(1, Ordering::SeqCst);
-    case.join(caller)?;
-    equal!(shared_value(9), 99);
     Ok(())
 }
 
