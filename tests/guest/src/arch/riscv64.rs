@@ -1,14 +1,12 @@
 //! RISC-V.
 
-use core::arch::{asm, global_asm, naked_asm};
+use core::arch::{asm, naked_asm};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use anos::abi::{Operation, SystemCall};
 use anos::env;
 
 use super::Registers;
 use crate::case::to_usize;
-use crate::hands::ENDPOINT_SLOT;
 use crate::{helper, supervisor};
 
 mod programs;

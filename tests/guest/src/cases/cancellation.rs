@@ -112,8 +112,11 @@ impl Crowd {
     }
 }
 
+/// A table with a badged Endpoint in [`TARGET`], and that Endpoint in this program's table.
+pub type Badged = (CapTable, Endpoint);
+
 /// A table with a copy of an Endpoint with this badge, and that copy in this program's table.
-pub fn table_with(case: &mut Case, endpoint: Endpoint, badge: u64) -> Result<(CapTable, Endpoint), Error> {
+pub fn table_with(case: &mut Case, endpoint: Endpoint, badge: u64) -> Result<Badged, Error> {
     let table: CapTable = case.make_small()?;
     let badged = case.mint(endpoint, Rights::ALL, badge)?;
     table.copy(badged.slot(), Slot::new(TARGET), Rights::ALL)?;
@@ -121,7 +124,7 @@ pub fn table_with(case: &mut Case, endpoint: Endpoint, badge: u64) -> Result<(Ca
 }
 
 pub fn send_or_call(place: u64) -> SystemCall {
-    if place % 3 == 0 { SystemCall::Call } else { SystemCall::Send }
+    if place.is_multiple_of(3) { SystemCall::Call } else { SystemCall::Send }
 }
 
 /// One step of calling off.
@@ -130,7 +133,7 @@ pub fn step(slot: Slot) -> Result<(), Error> {
 }
 
 /// An Endpoint at which threads wait with two badges by turns, by the parity of their numbers.
-pub fn waiting(case: &mut Case, count: u64) -> Outcome<(Crowd, Endpoint, [(CapTable, Endpoint); 2])> {
+pub fn waiting(case: &mut Case, count: u64) -> Outcome<(Crowd, Endpoint, [Badged; 2])> {
     let endpoint: Endpoint = case.make()?;
     let badges = [table_with(case, endpoint, 1)?, table_with(case, endpoint, 2)?];
     let crowd = Crowd::new(case, MEMORY, count, 0)?;
@@ -144,7 +147,7 @@ pub fn waiting(case: &mut Case, count: u64) -> Outcome<(Crowd, Endpoint, [(CapTa
 }
 
 pub fn even(place: u64) -> bool {
-    place % 2 == 0
+    place.is_multiple_of(2)
 }
 
 fn odd(place: u64) -> bool {

@@ -73,7 +73,7 @@ fn foreign(case: &mut Case, on: u64) -> Outcome<Foreign> {
 
 /// What the program's registers hold at first.
 fn pattern() -> Registers {
-    core::array::from_fn(|n| 0xf0e1_d2c3_0000_0000 | (n as u64 + 1) * 0x101)
+    core::array::from_fn(|n| 0xf0e1_d2c3_0000_0000 + (n as u64 + 1) * 0x101)
 }
 
 impl Foreign {

@@ -83,7 +83,7 @@ fn fresh_memory_holds_nothing_of_others(case: &mut Case) -> Outcome {
         (0..8 * 512).for_each(|word| window.write(word, 0x5ec2_e700 + word));
         TABLE.revoke(memory.slot())?;
         let thread: Thread = memory.make(0, slot)?;
-        thread.write_registers(0, &[0x5ec2_e7; 13])?;
+        thread.write_registers(0, &[0x5ec2_e70d; 13])?;
         TABLE.revoke(memory.slot())?;
         confined.hand_over(memory, FREE)?;
         match round {
@@ -133,7 +133,7 @@ fn a_new_thread_holds_nothing_of_others(case: &mut Case) -> Outcome {
     let slot = case.slot();
     for _ in 0..3 {
         let thread: Thread = memory.make(0, slot)?;
-        thread.write_registers(0, &[0x5ec2_e7; 13])?;
+        thread.write_registers(0, &[0x5ec2_e70d; 13])?;
         thread.set_priority(200, 200)?;
         thread.set_table(TABLE)?;
         TABLE.revoke(memory.slot())?;
