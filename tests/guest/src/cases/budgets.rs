@@ -127,7 +127,7 @@ fn windows(case: &mut Case, pause_after: u64) -> Outcome {
         case.join(helper)?;
         most = shared_value(4);
         let all = shared_value(5);
-        if most <= WATCHED.0 * 13 / 10 && all >= 3 * WATCHED.0 {
+        if most <= WATCHED.0 * 13 / 10 && all >= WATCHED.0 {
             return Ok(());
         }
     }
