@@ -231,19 +231,16 @@ const MOST: usize = 4;
 /// Lets programs run wild on these cores, each with `calls` calls; takes everything back, and looks whether that is all.
 fn let_wild(
     case: &mut Case,
-    wild: &[Option<Helper>; MOST],
+    wild: &[Option<(Helper, Untyped)>; MOST],
     bystanders: &mut Bystanders,
     calls: u64,
     seed: u64,
     share: bool,
 ) -> Outcome {
-    let mut memories = [None; MOST];
     let mut table = None;
     let start = case.slots(0);
-    for ((on, helper), place) in (0..).zip(wild.iter().flatten()).zip(&mut memories) {
-        let memory: Untyped = case.make_sized(PAGES)?;
-        *place = Some(memory);
-        let fresh = possessions(case, memory, on)?;
+    for (on, (helper, memory)) in (0..).zip(wild.iter().flatten()) {
+        let fresh = possessions(case, *memory, on)?;
         let used = if share { *table.get_or_insert(fresh) } else { fresh };
         helper.thread.set_table(used)?;
         case.set_argument(*helper, seed << 8 | on)?;
@@ -252,18 +249,18 @@ fn let_wild(
     let all = wild.iter().flatten().count() as u64;
     shared(0).store(0, Ordering::SeqCst);
     shared(2).store(calls, Ordering::SeqCst);
-    for helper in wild.iter().flatten() {
+    for (helper, _) in wild.iter().flatten() {
         case.start(*helper)?;
     }
     case.eventually(|| shared_value(0) == all * calls)?;
     bystanders.are_unharmed(case)?;
-    for helper in wild.iter().flatten() {
+    for (helper, _) in wild.iter().flatten() {
         helper.thread.suspend()?;
         helper.thread.set_table(TABLE)?;
     }
     check!(shared_value(1) == 0, "{} calls left something in a register", shared_value(1));
     // All of it comes back, whatever state it is in.
-    for memory in memories.into_iter().flatten() {
+    for (_, memory) in wild.iter().flatten() {
         TABLE.revoke(memory.slot())?;
         equal!(memory.info()?.pages_used, 0);
         memory.retype(Kind::Untyped, PAGES, 1, case.slot())?;
@@ -283,7 +280,7 @@ fn rounds(case: &mut Case, cores: u64, seeds: impl Iterator<Item = u64>, calls: 
     for (on, place) in (0..cores).zip(&mut wild) {
         let helper = case.prepare(on, LOW, run_wild, 0)?;
         helper.thread.set_priority(LOW, LOW)?;
-        *place = Some(helper);
+        *place = Some((helper, case.make_sized(PAGES)?));
     }
     for seed in seeds {
         let_wild(case, &wild, &mut bystanders, calls, seed, share)?;
