@@ -84,7 +84,8 @@ impl Answer {
 }
 
 impl<M: Machine> Visit<'_, M> {
-    /// The running thread makes a system call.
+    /// The running thread makes a system call. Not inlined: the kernel is smaller so.
+    #[inline(never)]
     pub(crate) fn system_call(&mut self) -> Outcome {
         // Somebody stopped or moved the thread while this core waited for the lock: it will make its call again.
         let Some(thread) = self.mine()?.current.some() else { return Ok(()) };

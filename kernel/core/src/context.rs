@@ -122,7 +122,7 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     /// A ready thread of this core was to run, and has no time. It waits until some comes back, or for its fault handler:
-    /// if it has no context, or one that says so. It is told once.
+    /// if it has no context, or one that says so. It is told each of the two once.
     pub(crate) fn out_of_time(&mut self, thread: Ref<Thread>) -> Outcome {
         let context = self.usable(thread)?;
         let (back, told) = match context {
@@ -133,7 +133,9 @@ impl<M: Machine> Visit<'_, M> {
             }
             None => (u64::MAX, false),
         };
-        let told = told || self.held.store.see(thread)?.fault[0] == FaultKind::NoTime as u64;
+        let cause = context.is_none().into();
+        let [kind, _, told_cause] = self.held.store.see(thread)?.fault;
+        let told = told || kind == FaultKind::NoTime as u64 && told_cause == cause;
         let handler = self.slot(Part::FaultEndpoint.of(thread))?;
         let faults = !told && handler.kind() == Kind::Endpoint;
         if faults {
@@ -144,7 +146,7 @@ impl<M: Machine> Visit<'_, M> {
         }
         let record = self.held.store.get(thread)?;
         if faults {
-            record.fault = [FaultKind::NoTime as u64, 0, context.is_none().into()];
+            record.fault = [FaultKind::NoTime as u64, 0, cause];
             return self.send_fault(thread, &handler);
         }
         record.deadline = back;
@@ -190,8 +192,18 @@ impl<M: Machine> Visit<'_, M> {
             let context = self.held.store.get(at)?;
             context.lent = context.lent.saturating_sub(1);
         }
-        self.held.store.get(at)?.user = thread;
-        Ok(())
+        let user = core::mem::replace(&mut self.held.store.get(at)?.user, thread);
+        self.look_again(user)
+    }
+
+    /// A ready thread that waits for time to come back has lost what it waits for: its core finds out when its turn comes.
+    fn look_again(&mut self, thread: Ref<Thread>) -> Outcome {
+        let record = self.held.store.see(thread)?;
+        if record.bucket == 0 || record.state != ThreadState::Ready as u8 {
+            return Ok(());
+        }
+        self.cancel_deadline(thread)?;
+        self.make_ready(thread)
     }
 
     /// The core on which somebody runs on a context now, if anybody does.
@@ -235,7 +247,7 @@ impl<M: Machine> Visit<'_, M> {
         let context = self.held.store.get(at)?;
         (context.owner, context.user) = (Ref::NONE, Ref::NONE);
         self.held.store.get(thread)?.context = Ref::NONE;
-        Ok(())
+        self.look_again(thread)
     }
 
     pub(crate) fn thread_set_context(&mut self, request: &Request) -> Outcome {

@@ -24,7 +24,7 @@ pub const MEMORY: Untyped = Untyped::at(Slot::new(512));
 /// Its pages: room for two large pages, wherever it begins.
 pub const MEMORY_PAGES: u64 = 2048;
 /// The slots that a case may use.
-pub const SLOTS: Range<u32> = 1024..3072;
+pub const SLOTS: Range<u32> = 1024..4096;
 
 /// Read and write.
 pub const READ_WRITE: Rights = Rights::READ.union(Rights::WRITE);
@@ -245,6 +245,11 @@ impl Case {
     /// The first of so many free slots in a row.
     pub fn slots(&mut self, count: u32) -> Slot {
         Slot::new(NEXT_SLOT.fetch_add(count, Ordering::SeqCst))
+    }
+
+    /// The slots from this one on are free again: the case has emptied them.
+    pub fn give_back(&mut self, from: Slot) {
+        NEXT_SLOT.store(from.number(), Ordering::SeqCst);
     }
 
     /// A new object that has no size.

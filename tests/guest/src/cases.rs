@@ -3,19 +3,31 @@
 use crate::case::Case;
 use crate::check::Outcome;
 
+mod attacks;
 mod boot;
+mod broken_loans;
+mod budgets;
+mod cancellation;
 mod capabilities;
+mod contexts;
 mod cores;
 mod deadlines;
+mod endings;
 mod faults;
 mod floats;
+mod foreign;
+mod harm;
+mod inspection;
 mod interrupts;
 mod ipc;
+mod lending;
 mod limits;
+mod locks;
 mod messages;
 mod methods;
 mod notifications;
 mod ports;
+mod random;
 mod registers;
 mod reply;
 mod retype;
@@ -67,12 +79,24 @@ pub const GROUPS: &[Group] = &[
     Group { name: "notifications", cases: notifications::CASES },
     Group { name: "scheduling", cases: scheduling::CASES },
     Group { name: "deadlines", cases: deadlines::CASES },
+    Group { name: "contexts", cases: contexts::CASES },
+    Group { name: "budgets", cases: budgets::CASES },
+    Group { name: "lending", cases: lending::CASES },
+    Group { name: "broken_loans", cases: broken_loans::CASES },
     Group { name: "spaces", cases: spaces::CASES },
     Group { name: "faults", cases: faults::CASES },
     Group { name: "floats", cases: floats::CASES },
+    Group { name: "foreign", cases: foreign::CASES },
     Group { name: "interrupts", cases: interrupts::CASES },
     Group { name: "ports", cases: ports::CASES },
     Group { name: "methods", cases: methods::CASES },
     Group { name: "cores", cases: cores::CASES },
+    Group { name: "locks", cases: locks::CASES },
+    Group { name: "inspection", cases: inspection::CASES },
+    Group { name: "cancellation", cases: cancellation::CASES },
+    Group { name: "endings", cases: endings::CASES },
     Group { name: "limits", cases: limits::CASES },
+    Group { name: "attacks", cases: attacks::CASES },
+    Group { name: "harm", cases: harm::CASES },
+    Group { name: "random", cases: random::CASES },
 ];

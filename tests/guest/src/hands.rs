@@ -5,7 +5,9 @@
 
 use anos::abi::PAGE_SIZE;
 use anos::abi::fault::{self, FaultKind};
-use anos::capability::{AddressSpace, CapTable, Capability, Endpoint, Frame, Reply, Slot, StartState, Thread};
+use anos::capability::{
+    AddressSpace, CapTable, Capability, Endpoint, Frame, Reply, SchedContext, Slot, StartState, Thread,
+};
 use anos::{Error, Message, Rights};
 
 use crate::arch;
@@ -50,6 +52,8 @@ pub enum Order {
     Float = 11,
     /// Read a port (x86-64) or the interrupt-enable register (RISC-V).
     Machine = 12,
+    /// Make a system call with the registers in memory, and store them there as they are afterwards.
+    Call = 13,
 }
 
 /// What came of an order.
@@ -83,6 +87,10 @@ pub struct Hands {
     pub endpoint: Endpoint,
     /// What answers both.
     pub reply: Reply,
+    /// Their capabilities.
+    pub table: CapTable,
+    /// Their CPU time.
+    pub context: SchedContext,
     /// Where its code lies.
     pub code: u64,
 }
@@ -116,9 +124,9 @@ impl Case {
         thread.set_table(table)?;
         thread.set_space(space)?;
         thread.set_fault_endpoint(Some(faults))?;
-        self.move_to(thread, on)?;
+        let context = self.move_to(thread, on)?;
         thread.set_priority(NORMAL, NORMAL)?;
-        let hands = Hands { thread, endpoint, reply, code };
+        let hands = Hands { thread, endpoint, reply, table, context, code };
         hands.start(stack_pointer)?;
         Ok(hands)
     }

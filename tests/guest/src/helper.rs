@@ -73,7 +73,6 @@ pub struct Helper {
     /// Its thread.
     pub thread: Thread,
     /// Its CPU time.
-    #[expect(dead_code, reason = "for the cases about CPU time")]
     pub context: SchedContext,
     index: usize,
 }

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! - [`supervisor`]: runs the cases, watches them, cleans up after them;
-//! - [`case`]: what a case works with; [`helper`] and [`hands`]: threads it can have;
+//! - [`case`]: what a case works with; [`helper`], [`hands`] and [`confined`]: threads it can have;
 //! - [`check`]: how it says that something is wrong;
 //! - [`cases`]: the cases, a file for each category;
 //! - [`arch`]: the few instructions that differ.
@@ -25,6 +25,8 @@ mod case;
 mod cases;
 #[cfg(anos_guest)]
 mod check;
+#[cfg(anos_guest)]
+mod confined;
 #[cfg(anos_guest)]
 mod hands;
 #[cfg(anos_guest)]

@@ -163,6 +163,12 @@ fn wanted(info: &BootInfo) -> &str {
     command_line(info).find_map(|word| word.strip_prefix("only=")).unwrap_or_default()
 }
 
+/// How long random calls go on, in seconds, if the command line says so (`random=60`); else 0.
+pub fn random_seconds() -> u64 {
+    let asked = |info| command_line(info).find_map(|word| word.strip_prefix("random="));
+    env::boot_info().and_then(asked).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
 fn run_all(tally: &mut Tally) {
     let wanted = env::boot_info().map(wanted).unwrap_or_default();
     let (category, prefix) = wanted.split_once('/').unwrap_or((wanted, ""));
@@ -206,7 +212,7 @@ fn run(case: &'static TestCase) -> Outcome {
         thread_pointer: 0,
         arguments: [0, core::ptr::from_ref(case) as u64],
     })?;
-    let ended = ENDPOINT.recv(Some(REPLY), None, in_ms(PATIENCE_MS));
+    let ended = ENDPOINT.recv(Some(REPLY), None, in_ms(PATIENCE_MS + 1000 * random_seconds()));
     let state = WORKER.info()?;
     WORKER.suspend()?;
     match ended {

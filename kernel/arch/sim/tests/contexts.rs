@@ -203,6 +203,29 @@ fn the_end_of_a_budget_is_a_fault_if_the_context_says_so() {
 }
 
 #[test]
+fn who_was_told_of_its_budget_is_told_of_its_context_too() {
+    let mut sim = Sim::boot(3);
+    let endpoint = sim.make(Kind::Endpoint, 0);
+    let reply = sim.make(Kind::Reply, 0);
+    let handler = sim.spawn(2, 5);
+    let program = sim.spawn(1, 50);
+    sim.ok(program.slot, Method::ThreadSetFaultEndpoint, &[], endpoint);
+    sim.limit(1, program.context, BUDGET, PERIOD, true);
+    sim.run(handler, SystemCall::Recv, endpoint, &message().reply(reply));
+    compute(&mut sim, program, PERIOD);
+    assert_eq!(sim.answer_of(handler).words[3], 0);
+    sim.run(handler, SystemCall::Send, reply, &message());
+    sim.limit(1, program.context, 0, 0, false);
+    sim.settle();
+    assert!(runs(&sim, program));
+    sim.run(handler, SystemCall::Recv, endpoint, &message().reply(reply));
+    sim.ok(program.slot, Method::ThreadSetContext, &[], 0);
+    sim.settle();
+    let told = sim.answer_of(handler);
+    assert_eq!((told.words[0], told.words[3]), (FaultKind::NoTime as u64, 1));
+}
+
+#[test]
 fn a_passive_server_runs_on_its_callers_time_at_its_callers_priority() {
     for core in [1, 2] {
         let mut passive = Passive::new(core);
@@ -378,6 +401,24 @@ fn a_context_that_is_revoked_stops_whoever_runs_on_it() {
     passive.sim.move_to(server, 1);
     passive.sim.settle();
     assert!(runs(&passive.sim, server));
+}
+
+#[test]
+fn who_waits_for_time_and_loses_its_context_is_told_at_once() {
+    let mut sim = Sim::boot(3);
+    let (endpoint, reply) = (sim.make(Kind::Endpoint, 0), sim.make(Kind::Reply, 0));
+    let handler = sim.spawn(2, 5);
+    let program = sim.spawn(1, 50);
+    sim.ok(program.slot, Method::ThreadSetFaultEndpoint, &[], endpoint);
+    sim.limit(1, program.context, BUDGET, PERIOD, false);
+    sim.run(handler, SystemCall::Recv, endpoint, &message().reply(reply));
+    assert_eq!(compute(&mut sim, program, PERIOD), BUDGET);
+    assert_eq!(sim.state(handler), ThreadState::Receiving);
+    sim.ok(program.slot, Method::ThreadSetContext, &[], 0);
+    sim.settle();
+    sim.check();
+    let told = sim.answer_of(handler);
+    assert_eq!((told.words[0], told.words[3]), (FaultKind::NoTime as u64, 1));
 }
 
 #[test]

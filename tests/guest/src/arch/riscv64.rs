@@ -1,15 +1,17 @@
 //! RISC-V.
 
-use core::arch::{asm, global_asm, naked_asm};
+use core::arch::{asm, naked_asm};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use anos::abi::{Operation, SystemCall};
 use anos::env;
 
 use super::Registers;
 use crate::case::to_usize;
-use crate::hands::ENDPOINT_SLOT;
 use crate::{helper, supervisor};
+
+mod programs;
+
+pub use programs::*;
 
 /// The roles, and `ra`, `gp`, `t5`, `t6`, `s0` to `s11`.
 pub const REGISTERS: usize = 29;
@@ -321,100 +323,6 @@ pub extern "C" fn hold_integers(pattern: u64, rounds: u64) -> u64 {
         "ret",
     )
 }
-
-// Reports word 0 and gets the next order: what to do in word 0 (`hands::Order`), where in word 1, with what in word 2.
-global_asm!(
-    ".section .text.hands, \"ax\"",
-    ".balign 16",
-    ".option push",
-    ".option norelax",
-    // With link-time optimisation the compiler assembles this without its target's extensions.
-    ".option arch, +m, +d",
-    ".global hands_start",
-    ".global hands_end",
-    "hands_start:",
-    "li a0, 0",
-    ".Lhands_next:",
-    "li t0, {call}",
-    "li t1, 0",
-    "li t2, 0",
-    "li t3, 0",
-    "li t4, -1",
-    "ecall",
-    "li t0, 1",
-    "beq a0, t0, .Lhands_read",
-    "li t0, 2",
-    "beq a0, t0, .Lhands_write",
-    "li t0, 3",
-    "beq a0, t0, .Lhands_jump",
-    "li t0, 4",
-    "beq a0, t0, .Lhands_await",
-    "li t0, 5",
-    "beq a0, t0, .Lhands_push",
-    "li t0, 6",
-    "beq a0, t0, .Lhands_count",
-    "li t0, 7",
-    "beq a0, t0, .Lhands_illegal",
-    "li t0, 8",
-    "beq a0, t0, .Lhands_breakpoint",
-    "li t0, 9",
-    "beq a0, t0, .Lhands_divide",
-    "li t0, 10",
-    "beq a0, t0, .Lhands_privileged",
-    "li t0, 11",
-    "beq a0, t0, .Lhands_float",
-    "li t0, 12",
-    "beq a0, t0, .Lhands_machine",
-    "j hands_start",
-    ".Lhands_read:",
-    "ld a0, 0(a1)",
-    "j .Lhands_next",
-    ".Lhands_write:",
-    "sd a2, 0(a1)",
-    "j hands_start",
-    ".Lhands_jump:",
-    "jr a1",
-    ".Lhands_await:",
-    "ld a0, 0(a1)",
-    "beqz a0, .Lhands_await",
-    "j .Lhands_next",
-    ".Lhands_push:",
-    "addi sp, sp, -8",
-    "sd a0, 0(sp)",
-    "j .Lhands_push",
-    ".Lhands_count:",
-    "ld a0, 0(a1)",
-    "addi a0, a0, 1",
-    "sd a0, 0(a1)",
-    "j .Lhands_count",
-    ".Lhands_illegal:",
-    "unimp",
-    "j hands_start",
-    ".Lhands_breakpoint:",
-    "ebreak",
-    "j hands_start",
-    ".Lhands_divide:",
-    "divu a0, a1, a2",
-    "j .Lhands_next",
-    ".Lhands_privileged:",
-    "csrw sstatus, zero",
-    "j hands_start",
-    // Which interrupts are on: the kernel's own business.
-    ".Lhands_machine:",
-    "csrr a0, sie",
-    "j .Lhands_next",
-    // Holds word 2 in a floating-point register while it reads; adds up what both hold.
-    ".Lhands_float:",
-    "fmv.d.x fs7, a2",
-    "ld a0, 0(a1)",
-    "fmv.x.d a2, fs7",
-    "add a0, a0, a2",
-    "j .Lhands_next",
-    "hands_end:",
-    ".option pop",
-    ".text",
-    call = const Operation::new(SystemCall::Call, ENDPOINT_SLOT).0,
-);
 
 /// The word at the thread pointer.
 pub fn thread_pointer_word() -> u64 {

@@ -1,13 +1,14 @@
 //! x86-64.
 
 use core::arch::x86_64::__cpuid;
-use core::arch::{asm, global_asm, naked_asm};
-
-use anos::abi::{Operation, SystemCall};
+use core::arch::{asm, naked_asm};
 
 use super::Registers;
-use crate::hands::ENDPOINT_SLOT;
 use crate::{helper, supervisor};
+
+mod programs;
+
+pub use programs::*;
 
 /// The roles, and `rcx`, `r11`.
 pub const REGISTERS: usize = 15;
@@ -17,7 +18,7 @@ pub const REGISTERS: usize = 15;
 pub fn is_clean(position: usize, value: u64, code: u64) -> bool {
     const FLAGS: u64 = 0xcd7;
     match position {
-        13 => value == 0 || value.wrapping_sub(code) < 256,
+        13 => value == 0 || value.wrapping_sub(code) < 1024,
         14 => value == 0 || value & !FLAGS == 0x200,
         _ => value == 0,
     }
@@ -223,97 +224,6 @@ pub extern "C" fn hold_integers(pattern: u64, rounds: u64) -> u64 {
         "ret",
     )
 }
-
-// Reports word 0 and gets the next order: what to do in word 0 (`hands::Order`), where in word 1, with what in word 2.
-global_asm!(
-    ".section .text.hands, \"ax\"",
-    ".balign 16",
-    ".global hands_start",
-    ".global hands_end",
-    "hands_start:",
-    "xor r8d, r8d",
-    ".Lhands_next:",
-    "movabs rax, {call}",
-    "xor edi, edi",
-    "xor esi, esi",
-    "xor edx, edx",
-    "mov r10, -1",
-    "syscall",
-    "cmp r8, 1",
-    "je .Lhands_read",
-    "cmp r8, 2",
-    "je .Lhands_write",
-    "cmp r8, 3",
-    "je .Lhands_jump",
-    "cmp r8, 4",
-    "je .Lhands_await",
-    "cmp r8, 5",
-    "je .Lhands_push",
-    "cmp r8, 6",
-    "je .Lhands_count",
-    "cmp r8, 7",
-    "je .Lhands_illegal",
-    "cmp r8, 8",
-    "je .Lhands_breakpoint",
-    "cmp r8, 9",
-    "je .Lhands_divide",
-    "cmp r8, 10",
-    "je .Lhands_privileged",
-    "cmp r8, 11",
-    "je .Lhands_float",
-    "cmp r8, 12",
-    "je .Lhands_machine",
-    "jmp hands_start",
-    ".Lhands_read:",
-    "mov r8, [r9]",
-    "jmp .Lhands_next",
-    ".Lhands_write:",
-    "mov [r9], r12",
-    "jmp hands_start",
-    ".Lhands_jump:",
-    "jmp r9",
-    ".Lhands_await:",
-    "mov r8, [r9]",
-    "test r8, r8",
-    "jz .Lhands_await",
-    "jmp .Lhands_next",
-    ".Lhands_push:",
-    "push r8",
-    "jmp .Lhands_push",
-    ".Lhands_count:",
-    "inc qword ptr [r9]",
-    "jmp .Lhands_count",
-    ".Lhands_illegal:",
-    "ud2",
-    "jmp hands_start",
-    ".Lhands_breakpoint:",
-    "int3",
-    "jmp hands_start",
-    ".Lhands_divide:",
-    "xor edx, edx",
-    "mov rax, r9",
-    "div r12",
-    "mov r8, rax",
-    "jmp .Lhands_next",
-    ".Lhands_privileged:",
-    "cli",
-    "jmp hands_start",
-    // A port, which is neither here nor there: the right to it is a capability.
-    ".Lhands_machine:",
-    "mov rdx, r9",
-    "in al, dx",
-    "jmp hands_start",
-    // Holds word 2 in a floating-point register while it reads; adds up what both hold.
-    ".Lhands_float:",
-    "movq xmm7, r12",
-    "mov r8, [r9]",
-    "movq r12, xmm7",
-    "add r8, r12",
-    "jmp .Lhands_next",
-    "hands_end:",
-    ".text",
-    call = const Operation::new(SystemCall::Call, ENDPOINT_SLOT).0,
-);
 
 /// The word at the thread pointer.
 pub fn thread_pointer_word() -> u64 {
