@@ -8,6 +8,7 @@
 //! The core (`anos-core`) decides with these; the ports (`kernel/arch`) provide them.
 #![no_std]
 
+mod atomic;
 pub mod lock;
 pub mod machine;
 pub mod records;

@@ -4,10 +4,10 @@
 //! own core's, and then, from the start, as many more as it turns out to need.
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use anos_abi::MAX_CORES;
 
+use crate::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use crate::machine::{CoreId, CoreSet};
 use crate::store::{Memory, Stop, Store};
 

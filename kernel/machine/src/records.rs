@@ -5,10 +5,10 @@
 
 use core::fmt;
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use anos_abi::{Kind, MESSAGE_WORDS, Rights};
 
+use crate::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, Watch};
 use crate::machine::{CoreId, CoreSet};
 
 /// A link to an object: its physical address, or 0 for none.
@@ -335,6 +335,8 @@ pub struct PageRecord {
     homes: AtomicU64,
     loaded: AtomicU64,
     space: AtomicU64,
+    /// Nothing, but for explorations: who uses what lies in the page.
+    pub(crate) watch: Watch,
 }
 
 impl PageRecord {

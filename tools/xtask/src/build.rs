@@ -115,6 +115,17 @@ pub fn program_packages(manifest: &Manifest) -> Vec<String> {
     std::iter::once(root).chain(others).map(ToString::to_string).collect()
 }
 
+/// The tools that run the kernel's locks and its core in many orders (kernel/explore).
+pub const EXPLORERS: [&str; 2] = ["loom", "shuttle"];
+
+/// Cargo for kernel/explore, with one of these. In a directory of its own, because the flag is for every crate.
+pub fn cargo_for_explorer(workspace: &Workspace, verb: &str, explorer: &str) -> Command {
+    let mut command = workspace.cargo();
+    command.env("RUSTFLAGS", format!("--cfg {explorer}"));
+    command.args([verb, "--package", "anos-explore", "--target-dir"]).arg(workspace.target.join(explorer));
+    command
+}
+
 /// Arguments that make cargo build one or more packages for a target; also what `check` lints them with.
 pub fn cargo_for_target(workspace: &Workspace, verb: &str, target: &str, flags: &[String]) -> Command {
     let mut command = workspace.cargo();

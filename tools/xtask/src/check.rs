@@ -91,6 +91,11 @@ fn lint_commands(workspace: &Workspace, choice: Option<Architecture>) -> Result<
     let mut host = workspace.cargo();
     host.args(["clippy", "--workspace", "--all-targets"]);
     let mut commands = vec![("what runs on the host".to_string(), host)];
+    for explorer in build::EXPLORERS {
+        let mut explorations = build::cargo_for_explorer(workspace, "clippy", explorer);
+        explorations.arg("--all-targets");
+        commands.push((format!("the explorations with {explorer}"), explorations));
+    }
     for architecture in Architecture::selected(choice) {
         let flags = build::kernel_flags(workspace, architecture);
         let mut kernel = build::cargo_for_target(workspace, "clippy", architecture.kernel_target(), &flags);

@@ -101,6 +101,11 @@ fn host_tests(workspace: &Workspace, tally: &mut Tally) {
     for (name, command) in [("host tests", workspace_tests), ("host tests of the bootstrap", bootstrap)] {
         tally.add(cargo_tests(name, command));
     }
+    for explorer in build::EXPLORERS {
+        let mut command = build::cargo_for_explorer(workspace, "test", explorer);
+        command.args(["--test", "explore", "--", "--test-threads=2"]);
+        tally.add(cargo_tests(&format!("explorations with {explorer}"), command));
+    }
 }
 
 /// Runs `cargo test` and adds up its counts.
@@ -150,6 +155,7 @@ fn guest_tests(workspace: &Workspace, options: &TestOptions, architecture: Archi
     }
     if options.cores.is_none() {
         machines.extend(other_machines(architecture));
+        machines.extend(architecture.machines().first().map(|&machine| crowded(machine)));
     }
     for machine in machines {
         let name = format!("in-guest suite, {} {}", architecture.name(), machine_shown(&machine));
@@ -192,6 +198,11 @@ pub fn build_for(
 /// A machine for tests.
 pub fn test_machine(machine: Machine, cores: u32) -> MachineOptions {
     MachineOptions { cores, machine: Some(machine), memory: "256M".into(), cpu: None, append: None, icount: false }
+}
+
+/// A machine with more cores than the host is likely to have: for what they do to each other.
+fn crowded(machine: Machine) -> MachineOptions {
+    MachineOptions { append: Some("only=cores/".into()), ..test_machine(machine, 16) }
 }
 
 /// Machines that lack what the usual ones have and the kernel makes use of: page tables of four levels (Sv48), and the

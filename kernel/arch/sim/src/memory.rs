@@ -157,6 +157,9 @@ impl Ram {
 // itself keeps apart. The records and the kernel's objects are reached only through stores, under the kernel's locks.
 unsafe impl Sync for Ram {}
 
+// SAFETY: it owns what its pointers lead to.
+unsafe impl Send for Ram {}
+
 impl Drop for Ram {
     fn drop(&mut self) {
         // SAFETY: made by `Box::into_raw`, and the stores made from it are gone with the machine.
