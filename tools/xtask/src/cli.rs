@@ -30,6 +30,8 @@ pub enum Verb {
     Check(CheckOptions),
     /// Show the size of the kernel; fails if a release kernel is over its budget or can panic
     Size(SizeOptions),
+    /// Show how deep the release kernel's stacks get; fails if one is too small, or at recursion or an indirect call
+    Depth(DepthOptions),
     /// Boot under GDB, stopped before the first instruction
     Debug(RunOptions),
     /// Boot many times on every kind of machine; fails if one boot hangs
@@ -166,4 +168,12 @@ pub struct SizeOptions {
     /// List the panic functions that are linked into the kernel; fails if a release kernel has one
     #[arg(long)]
     pub check_panics: bool,
+}
+
+/// Whose stacks to measure.
+#[derive(Args, Clone)]
+pub struct DepthOptions {
+    /// Architecture [default: both]
+    #[arg(long, value_enum)]
+    pub arch: Option<Architecture>,
 }

@@ -6,7 +6,8 @@
 //! - [`qemu`], [`run`], [`symbols`]: from `anos.img` to a terminal;
 //! - [`test`] with [`tally`]: everything that is tested; [`guest`]: QEMU on a terminal of ours; [`shell`], [`boots`],
 //!   [`bad_boots`], [`last_words`] with [`gdb`], [`reproducible`]: what is tested that way;
-//! - [`check`] with [`unsafe_count`] and [`book`]: formatting, lints, style, what the book says; [`size`]: what the kernel weighs;
+//! - [`check`] with [`unsafe_count`] and [`book`]: formatting, lints, style, what the book says; [`size`]: what the kernel weighs; [`depth`]: how deep its
+//!   stacks get;
 //! - [`debug`]: GDB; [`fresh_machine`]: the README's commands on a clean Debian.
 #![forbid(unsafe_code)]
 
@@ -17,6 +18,7 @@ mod build;
 mod check;
 mod cli;
 mod debug;
+mod depth;
 mod elf;
 mod fresh_machine;
 mod gdb;
@@ -64,6 +66,7 @@ fn perform(verb: &Verb) -> Result<ExitCode> {
         Verb::Test(options) => test::command(&workspace, options),
         Verb::Check(options) => check::command(&workspace, options),
         Verb::Size(options) => size::command(&workspace, options),
+        Verb::Depth(options) => depth::command(&workspace, options),
         Verb::Debug(options) => debug::command(&workspace, options),
         Verb::Boots(options) => boots::command(&workspace, options),
         Verb::FreshMachine(options) => fresh_machine::command(&workspace, options),

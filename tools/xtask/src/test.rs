@@ -9,6 +9,7 @@ use crate::bad_boots;
 use crate::boots::{self, Plan};
 use crate::build::{self, Products, Voice};
 use crate::cli::{MachineOptions, TestOptions};
+use crate::depth;
 use crate::guest::Guest;
 use crate::last_words;
 use crate::progress::{Spinner, fail, say};
@@ -52,6 +53,11 @@ fn perform(workspace: &Workspace, options: &TestOptions, suite: Suite, tally: &m
                 let name =
                     format!("kernel for {} is within its budget, and without a path to a panic", architecture.name());
                 timed(tally, &name, || size_test(workspace, architecture));
+                let name = format!(
+                    "kernel for {} fits its stacks, and calls directly, without recursion",
+                    architecture.name()
+                );
+                timed(tally, &name, || depth_test(workspace, architecture));
             }
         }
         Suite::Reproducible => {
@@ -134,6 +140,12 @@ fn size_test(workspace: &Workspace, architecture: Architecture) -> Result<()> {
     let panics = report.forbidden_panics();
     ensure!(panics.is_empty(), "it can panic, by way of: {}", panics.join(", "));
     ensure!(!report.is_over_budget(), "it is over its budget\n{}", size::table(&[report]));
+    Ok(())
+}
+
+fn depth_test(workspace: &Workspace, architecture: Architecture) -> Result<()> {
+    let report = depth::Report::new(workspace, architecture, Voice::Quiet)?;
+    ensure!(report.problems.is_empty(), "{}\n{}", report.problems.join("\n"), report.table);
     Ok(())
 }
 
