@@ -6,7 +6,7 @@
 //! - [`qemu`], [`run`], [`symbols`]: from `anos.img` to a terminal;
 //! - [`test`] with [`tally`]: everything that is tested; [`guest`]: QEMU on a terminal of ours; [`shell`], [`boots`],
 //!   [`bad_boots`], [`last_words`] with [`gdb`], [`reproducible`]: what is tested that way;
-//! - [`check`] with [`unsafe_count`] and [`book`]: formatting, lints, style, what the book says; [`size`]: what the kernel weighs; [`depth`]: how deep its
+//! - [`check`] with [`unsafe_count`], [`loops`] and [`book`]: formatting, lints, style, what the book says; [`size`]: what the kernel weighs; [`depth`]: how deep its
 //!   stacks get;
 //! - [`debug`]: GDB; [`fresh_machine`]: the README's commands on a clean Debian.
 #![forbid(unsafe_code)]
@@ -25,6 +25,7 @@ mod gdb;
 mod guest;
 mod image;
 mod last_words;
+mod loops;
 mod payload;
 mod progress;
 mod qemu;

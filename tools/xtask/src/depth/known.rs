@@ -104,7 +104,7 @@ static X86_64: Known = Known {
         Root {
             pushed: TRAP + ERROR_AND_VECTOR + ROUNDED,
             on_top: true,
-            ..root("interrupt while idle, fault in the kernel", "trap_in_kernel", &X86_KERNEL)
+            ..root("interrupt while waiting, kernel fault", "trap_in_kernel", &X86_KERNEL)
         },
         Root { pushed: TRAP + ERROR_AND_VECTOR, ..root("NMI, double fault", "trap_in_kernel", &X86_EXCEPTION) },
     ],
