@@ -8,7 +8,7 @@
 //!   [`bad_boots`], [`last_words`] with [`gdb`], [`reproducible`]: what is tested that way;
 //! - [`check`] with [`unsafe_count`], [`loops`] and [`book`]: formatting, lints, style, what the book says; [`size`]: what the kernel weighs; [`depth`]: how deep its
 //!   stacks get;
-//! - [`debug`]: GDB; [`fresh_machine`]: the README's commands on a clean Debian.
+//! - [`mutants`]: whether the tests would notice; [`debug`]: GDB; [`fresh_machine`]: the README's commands on a clean Debian.
 #![forbid(unsafe_code)]
 
 mod bad_boots;
@@ -26,6 +26,7 @@ mod guest;
 mod image;
 mod last_words;
 mod loops;
+mod mutants;
 mod payload;
 mod progress;
 mod qemu;
@@ -69,6 +70,7 @@ fn perform(verb: &Verb) -> Result<ExitCode> {
         Verb::Size(options) => size::command(&workspace, options),
         Verb::Depth(options) => depth::command(&workspace, options),
         Verb::Debug(options) => debug::command(&workspace, options),
+        Verb::Mutants(options) => mutants::command(&workspace, options),
         Verb::Boots(options) => boots::command(&workspace, options),
         Verb::FreshMachine(options) => fresh_machine::command(&workspace, options),
     }
