@@ -213,6 +213,7 @@ impl<M: Machine> Builder<'_, M> {
         let address = self.next;
         self.next += pages * PAGE_SIZE;
         let mut page = address;
+        // bound: BOOT
         while page < self.next {
             // What lies behind the run is another's.
             if page >= self.end {
@@ -226,6 +227,7 @@ impl<M: Machine> Builder<'_, M> {
     }
 
     fn objects(&mut self) -> Outcome {
+        // bound: BOOT
         for &(pages, kind) in &OBJECTS {
             self.take(pages, kind)?;
         }
@@ -241,6 +243,7 @@ impl<M: Machine> Builder<'_, M> {
     fn map_all(&mut self) -> Outcome {
         let (read, read_write) = (Rights::READ, Rights::READ.union(Rights::WRITE));
         let Found { payload, devicetree, .. } = *self.found;
+        // bound: BOOT
         for &[address, bytes, offset, rights] in self.payload.segments {
             self.map(address, payload + offset, bytes, Rights(rights.to_le_bytes()[0]))?;
         }
@@ -253,6 +256,7 @@ impl<M: Machine> Builder<'_, M> {
 
     fn map(&mut self, address: u64, physical: u64, bytes: u64, rights: Rights) -> Outcome {
         let mut offset = 0;
+        // bound: BOOT
         while offset < bytes {
             let table = self.last_table(address + offset)?;
             let page = physical + offset;
@@ -275,6 +279,7 @@ impl<M: Machine> Builder<'_, M> {
     fn last_table(&mut self, address: u64) -> Outcome<u64> {
         let mut table = self.base + SPACE;
         let mut level = self.visit.machine.levels();
+        // bound: BOOT
         while level > 1 {
             let place = position(address, level);
             let entry = self.words(table)?.get(place).copied().unwrap_or(0);
@@ -314,6 +319,7 @@ impl<M: Machine> Builder<'_, M> {
             self.set_slot(slot::IO_PORT_CONTROL, Kind::IoPortControl, 0, 0)?;
         }
         self.set_slot(slot::DEBUG, Kind::Debug, 0, 0)?;
+        // bound: BOOT
         for (slot, core) in (slot::SCHED_CONTROL..slot::UNTYPED).zip(0..self.visit.machine.cores()) {
             self.set_slot(slot, Kind::SchedControl, core, 0)?;
         }
@@ -323,11 +329,13 @@ impl<M: Machine> Builder<'_, M> {
     /// Hands all memory that is left, and every device, to the root server, and says so in BootInfo.
     fn untyped_capabilities(&mut self) -> Outcome {
         let mut taken = self.found.ram_bytes.saturating_sub(self.payload.bytes);
+        // bound: BOOT
         for run in self.found.free {
             taken = taken.saturating_sub(run.bytes);
             let start = if run.address == self.base { self.next } else { run.address };
             self.untyped(start, run.address + run.bytes - start, 0)?;
         }
+        // bound: BOOT
         for run in self.found.devices {
             self.untyped(run.address, run.bytes, 1)?;
         }
@@ -378,6 +386,7 @@ impl<M: Machine> Builder<'_, M> {
         }
         let mut bytes = 0;
         if let Some([length, line @ ..]) = words.get_mut(COMMAND_LINE_WORD..) {
+            // bound: BOOT
             for &byte in found.command_line.iter().take(MAX_COMMAND_LINE) {
                 if let Some(word) = line.get_mut(bytes / 8) {
                     *word |= u64::from(byte) << (bytes % 8 * 8);
@@ -397,6 +406,7 @@ impl<M: Machine> Builder<'_, M> {
         self.set_slot(slot::ADDRESS_SPACE, Kind::AddressSpace, self.base + SPACE, 0)?;
         self.set_slot(slot::THREAD, Kind::Thread, thread.address(), 0)?;
         self.set_slot(slot::SCHED_CONTEXT, Kind::SchedContext, self.base + CONTEXT, 0)?;
+        // bound: BOOT
         for (slot, part) in
             [(slot::CAP_TABLE, Part::Table), (slot::ADDRESS_SPACE, Part::Space), (slot::SCHED_CONTEXT, Part::Context)]
         {

@@ -40,3 +40,13 @@ pub const LONGEST_PERIOD_NS: u64 = 1 << 40;
 pub const TAGS: usize = 8;
 /// A thread's turn among others of its priority, ns.
 pub const TURN_NS: u64 = 10_000_000;
+/// Cores.
+pub use anos_abi::MAX_CORES;
+/// Elements of an array of a fixed size: neighbours, parts of a thread, refills, digits.
+pub const ARRAY: usize = 32;
+/// Rounds of waiting for another core to come into the kernel, or to flush. It comes soon, since nothing that it does
+/// meanwhile takes long or needs a lock that is held here; but the rounds are not counted.
+pub const WAITING: &str = "until that core has come";
+/// The exception: loops of the boot are as long as the payload and the list of memory. They run once, before there is
+/// any program.
+pub const BOOT: &str = "what boots";

@@ -76,6 +76,7 @@ impl Answer {
 
     /// The first results; the others are 0.
     pub fn tell<const N: usize>(&mut self, words: [u64; N]) -> Outcome {
+        // bound: ARRAY
         for (place, word) in self.words.iter_mut().zip(words) {
             *place = word;
         }

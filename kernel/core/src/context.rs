@@ -27,6 +27,7 @@ pub(crate) fn core_of(control: u64) -> Outcome<CoreId> {
 
 /// Takes up what has come back by now.
 fn refill(context: &mut SchedContext, now: u64) {
+    // bound: ARRAY
     for _ in 0..context.refills.len() {
         let first = context.refills[0];
         if first.amount == 0 || first.time > now {
@@ -57,6 +58,7 @@ fn give_back(context: &mut SchedContext, mut coming: Refill) {
     if coming.amount == 0 {
         return;
     }
+    // bound: ARRAY
     for refill in &mut context.refills {
         if refill.amount == 0 {
             *refill = coming;
@@ -184,6 +186,7 @@ impl<M: Machine> Visit<'_, M> {
             return Ok(());
         }
         self.interrupt_user(at)?;
+        // bound: LENDINGS
         for _ in 0..LENDINGS {
             let Some(borrower) = next.some() else { break };
             let record = self.held.store.get(borrower)?;

@@ -96,6 +96,7 @@ impl<M: Machine> Visit<'_, M> {
 
     /// Ends the waits whose time has come, a few at a time: the timer comes again at once for the rest.
     pub(crate) fn expire_deadlines(&mut self, now: u64) -> Outcome {
+        // bound: TIMER_STEPS
         for _ in 0..TIMER_STEPS {
             let timers = &mut self.mine()?.timers;
             let Some(bucket) = timers.lowest() else { return Ok(()) };
@@ -140,6 +141,7 @@ impl<M: Machine> Visit<'_, M> {
         }
         let mut thread = timers.head(bucket);
         let mut first = u64::MAX;
+        // bound: TIMER_SCAN
         for _ in 0..TIMER_SCAN {
             let Some(here) = thread.some() else { return Ok(first) };
             let record = self.held.store.get(here)?;

@@ -93,6 +93,7 @@ impl<M: Machine> Visit<'_, M> {
 
     /// Whether this is the only capability to its object.
     pub fn is_last(&mut self, slot: &Slot) -> Outcome<bool> {
+        // bound: ARRAY
         for neighbour in [slot.previous, slot.next] {
             if let Some(neighbour) = neighbour.some() {
                 let other = self.held.store.see(neighbour)?;
@@ -122,6 +123,7 @@ impl<M: Machine> Visit<'_, M> {
     /// How many capabilities stem from one; counts to one past the bound.
     fn heirs(&mut self, slot: &Slot) -> Outcome<usize> {
         let mut next = slot.next;
+        // bound: HEIRS
         for count in 0..=bounds::HEIRS {
             let Some(at) = next.some() else { return Ok(count) };
             let heir = self.held.store.see(at)?;
@@ -146,6 +148,7 @@ impl<M: Machine> Visit<'_, M> {
         }
         let mut next = slot.next;
         let mut child = u32::MAX;
+        // bound: HEIRS
         for _ in 0..count {
             let heir = self.held.store.get(next)?;
             // Children are ever less deep in the order of the list; what is deeper than the last one stems from it.
@@ -245,6 +248,7 @@ impl<M: Machine> Visit<'_, M> {
         if self.has_children(&slot)? {
             self.need_all()?;
         }
+        // bound: DELETE_STEPS
         for _ in 0..bounds::DELETE_STEPS {
             let slot = self.slot(at)?;
             let Some(next) = slot.next.some() else { return Ok(()) };
@@ -265,6 +269,7 @@ impl<M: Machine> Visit<'_, M> {
         let mut deleted = 0;
         let mut cursor = table.badge;
         let end = table.extent.min(cursor.saturating_add(bounds::TABLE_SLOTS));
+        // bound: TABLE_SLOTS
         while cursor < end && deleted < bounds::DELETE_STEPS {
             let at = table_slot(table, cursor);
             if at != own && !self.held.store.see(at)?.is_empty() {
@@ -284,6 +289,7 @@ impl<M: Machine> Visit<'_, M> {
     fn end_thread(&mut self, slot: &Slot) -> Outcome {
         let thread = anos_machine::Ref::at(slot.object);
         self.stop(thread)?;
+        // bound: ARRAY
         for part in crate::thread::Part::ALL {
             self.delete_in_thread(part.of(thread))?;
         }

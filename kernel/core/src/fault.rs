@@ -54,6 +54,7 @@ impl<M: Machine> Visit<'_, M> {
 #[inline(never)]
 pub fn hexadecimal(number: u64) -> [u8; 18] {
     let mut text = *b"0x0000000000000000";
+    // bound: ARRAY
     for (place, digit) in text.iter_mut().rev().take(16).enumerate() {
         let nibble = (number >> (4 * place)).to_le_bytes()[0] & 15;
         *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };

@@ -196,6 +196,7 @@ impl<M: Machine> Visit<'_, M> {
         let [length, text @ ..] = request.words;
         let length = usize::try_from(length).ok().filter(|length| *length <= 56).ok_or(Error::InvalidArgument)?;
         let mut left = length;
+        // bound: ARRAY
         for word in text {
             let bytes = word.to_le_bytes();
             let taken = left.min(bytes.len());

@@ -73,6 +73,7 @@ impl<M: Machine> Visit<'_, M> {
         if target.kind() != Kind::Endpoint || self.held.store.see(thread)?.lender.is_none() {
             return Ok(());
         }
+        // bound: WAKE_STEPS
         for _ in 0..WAKE_STEPS {
             let Endpoint { queue, waiting, .. } = *self.held.store.see(Ref::<Endpoint>::at(target.object))?;
             let Some(sender) = queue.head.some().filter(|_| waiting == SENDERS) else { return Ok(()) };
@@ -408,6 +409,7 @@ impl<M: Machine> Visit<'_, M> {
 
     /// An endpoint ends: who waits on it is told, a few at a time.
     pub(crate) fn end_endpoint(&mut self, address: u64) -> Outcome {
+        // bound: WAKE_STEPS
         for _ in 0..WAKE_STEPS {
             let record = *self.held.store.see(Ref::<Endpoint>::at(address))?;
             let Some(thread) = record.queue.head.some() else { return Ok(()) };
@@ -419,6 +421,7 @@ impl<M: Machine> Visit<'_, M> {
 
     /// A notification ends: who waits on it is told, a few at a time.
     pub(crate) fn end_notification(&mut self, address: u64) -> Outcome {
+        // bound: WAKE_STEPS
         for _ in 0..WAKE_STEPS {
             let head = self.held.store.see(Ref::<Notification>::at(address))?.queue.head;
             let Some(thread) = head.some() else { return Ok(()) };
@@ -441,6 +444,7 @@ impl<M: Machine> Visit<'_, M> {
         if record.cursor_badge != badge || record.waiting != SENDERS {
             (record.cursor, record.cursor_badge) = (Ref::NONE, badge);
         }
+        // bound: WAKE_STEPS
         for _ in 0..WAKE_STEPS {
             let Endpoint { queue, waiting, cursor, .. } = *self.held.store.see(endpoint)?;
             let Some(thread) = cursor.some().or(queue.head.some()).filter(|_| waiting == SENDERS) else {

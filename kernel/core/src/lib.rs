@@ -72,6 +72,7 @@ pub(crate) struct Visit<'a, M> {
 /// record by now.
 pub fn enter<M: Machine>(kernel: &Kernel, machine: &mut M, event: Event) -> Next {
     let mut entry = Entry::new(kernel, machine, event);
+    // bound: MAX_CORES
     loop {
         if let Some(next) = entry.attempt(kernel, machine) {
             return next;

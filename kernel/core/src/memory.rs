@@ -94,6 +94,7 @@ impl<M: Machine> Visit<'_, M> {
     fn walk(&mut self, root: u64, address: u64, level: u8) -> Outcome<Ref<AddressSpace>> {
         let mut table = Ref::<AddressSpace>::at(root);
         let mut at = self.machine.levels().min(MAX_LEVELS);
+        // bound: MAX_LEVELS
         while at > level {
             self.held.store.join(table.address())?;
             let entry = self.held.store.see(table)?.get(index_at(address, at)).copied().unwrap_or(0);
@@ -157,6 +158,7 @@ impl<M: Machine> Visit<'_, M> {
         let (space, version) = (record.space(), record.version().saturating_add(1));
         record.set_version(version);
         let mut cores = record.loaded();
+        // bound: MAX_CORES
         while let Some(core) = cores.pop() {
             if core == self.me {
                 self.machine.flush();
@@ -178,6 +180,7 @@ impl<M: Machine> Visit<'_, M> {
             self.mine()?.counters.kicks += 1;
             self.machine.kick(core);
         }
+        // bound: WAITING
         while self.kernel.presence.must_flush(core) {
             self.machine.relax();
         }
@@ -230,6 +233,7 @@ impl<M: Machine> Visit<'_, M> {
             return Err(Error::AlreadyMapped.into());
         }
         // One borrow per entry: the machine makes it, the store holds it.
+        // bound: RETYPE_PAGES
         for n in 0..count {
             let entry = self.machine.leaf(mapping);
             if let Some(place) = self.entries(position)?.get_mut(n) {
@@ -282,6 +286,7 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     fn clear_leaves(&mut self, position: Position, mut page: u64) -> Outcome {
+        // bound: RETYPE_PAGES
         for n in 0..position.count {
             let entry = self.entries(position)?.get(n).copied().unwrap_or(0);
             if self.machine.entry(entry, position.level) == Entry::Leaf(page)

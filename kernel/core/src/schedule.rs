@@ -146,6 +146,7 @@ impl<M: Machine> Visit<'_, M> {
         if core != self.me && self.kernel.presence.get(core) == Place::User {
             self.mine()?.counters.kicks += 1;
             self.machine.kick(core);
+            // bound: WAITING
             while self.kernel.presence.get(core) == Place::User {
                 self.machine.relax();
             }
@@ -289,6 +290,7 @@ impl<M: Machine> Visit<'_, M> {
             self.enqueue(thread, left != 0)?;
         }
         let previous = core::mem::take(&mut self.mine()?.current);
+        // bound: TIME_STEPS
         for _ in 0..TIME_STEPS {
             let core = self.mine()?;
             let Some(priority) = core.best() else { return Ok(Ref::NONE) };

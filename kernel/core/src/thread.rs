@@ -242,6 +242,7 @@ impl<M: Machine> Visit<'_, M> {
         let [first, ..] = request.words;
         let registers = &mut self.held.store.get(thread)?.registers;
         let mut words = [0; 8];
+        // bound: ARRAY
         for (number, word) in (first..=u64::MAX).zip(&mut words) {
             *word = Self::register(registers, number).copied().unwrap_or(0);
         }
@@ -260,6 +261,7 @@ impl<M: Machine> Visit<'_, M> {
         if !(1..=6).contains(&count) || end > size_of::<Registers>() as u64 / 8 {
             return Err(Error::InvalidArgument.into());
         }
+        // bound: ARRAY
         for (number, value) in (first..end).zip(values) {
             if let Some(register) = Self::register(registers, number) {
                 *register = value;

@@ -71,6 +71,7 @@ impl<M: Machine> Visit<'_, M> {
         }
         let plan = self.plan(&untyped, request)?;
         self.need_slot(request.at)?;
+        // bound: RETYPE_COUNT
         for n in 0..plan.count {
             request.receive(self, n)?;
         }
@@ -86,6 +87,7 @@ impl<M: Machine> Visit<'_, M> {
         if plan.is_typed(&untyped) {
             self.set_kinds(&untyped, &plan)?;
         }
+        // bound: RETYPE_COUNT
         for n in 0..plan.count {
             let object = untyped.object + plan.start + n * plan.bytes;
             self.make(&plan, object)?;
@@ -172,6 +174,7 @@ impl<M: Machine> Visit<'_, M> {
         if from == first {
             untyped.root = first;
         }
+        // bound: CLEAR_PAGES
         for _ in 0..CLEAR_PAGES {
             if from >= plan.end {
                 break;
@@ -193,6 +196,7 @@ impl<M: Machine> Visit<'_, M> {
     fn need_pages(&mut self, untyped: &Slot, plan: &Plan) -> Outcome {
         self.held.core(plan.core)?;
         let mut page = plan.start & !(PAGE_SIZE - 1);
+        // bound: RETYPE_PAGES
         while plan.is_typed(untyped) && page < plan.end {
             self.held.store.own(untyped.object + page)?;
             page += PAGE_SIZE;
@@ -202,6 +206,7 @@ impl<M: Machine> Visit<'_, M> {
 
     fn set_kinds(&mut self, untyped: &Slot, plan: &Plan) -> Outcome {
         let mut page = plan.start & !(PAGE_SIZE - 1);
+        // bound: RETYPE_PAGES
         while page < plan.end {
             self.held.store.set_kind(untyped.object + page, plan.kind)?;
             self.held.store.settle(untyped.object + page, plan.core)?;

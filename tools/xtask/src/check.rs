@@ -1,4 +1,4 @@
-//! `cargo xtask check`: formatting, lints, the count of unsafe code, and style.
+//! `cargo xtask check`: formatting, lints, the count of unsafe code, style, and the bounds of loops.
 
 use std::fs;
 use std::path::Path;
@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::book;
 use crate::build::{self, Voice};
 use crate::cli::CheckOptions;
+use crate::loops;
 use crate::progress::{fail, say, warn};
 use crate::size::{self, Report};
 use crate::target::{Architecture, Profile};
@@ -40,6 +41,8 @@ pub fn command(workspace: &Workspace, options: &CheckOptions) -> Result<ExitCode
     note("unsafe code", unsafe_code(workspace));
     say("Checking", "style");
     note("style", style(workspace));
+    say("Checking", "the bounds of the core's loops");
+    note("loops", loops::check(&workspace.root));
     say("Checking", "README and book");
     note("README and book", book::check(&workspace.root).map(|_| ()));
     if bad == 0 {

@@ -30,8 +30,12 @@ pub enum Verb {
     Check(CheckOptions),
     /// Show the size of the kernel; fails if a release kernel is over its budget or can panic
     Size(SizeOptions),
+    /// Show how deep the release kernel's stacks get; fails if one is too small, or at recursion or an indirect call
+    Depth(DepthOptions),
     /// Boot under GDB, stopped before the first instruction
     Debug(RunOptions),
+    /// Put faults into the kernel, one at a time; fails if there is one that no test notices
+    Mutants(MutantsOptions),
     /// Boot many times on every kind of machine; fails if one boot hangs
     Boots(BootsOptions),
     /// Run the README's commands on a clean Debian 12 in a chroot (as root, with debootstrap)
@@ -70,6 +74,20 @@ pub struct CheckOptions {
     /// Write the generated tables of README and book anew
     #[arg(long)]
     pub update_book: bool,
+}
+
+/// Which faults to try.
+#[derive(Args, Clone)]
+pub struct MutantsOptions {
+    /// Say which there are
+    #[arg(long)]
+    pub list: bool,
+    /// Try only this one; can be given several times
+    #[arg(long, value_name = "NAME")]
+    pub only: Vec<String>,
+    /// How many to try at once, each in a copy of the tree
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub jobs: u32,
 }
 
 /// How often to boot.
@@ -166,4 +184,12 @@ pub struct SizeOptions {
     /// List the panic functions that are linked into the kernel; fails if a release kernel has one
     #[arg(long)]
     pub check_panics: bool,
+}
+
+/// Whose stacks to measure.
+#[derive(Args, Clone)]
+pub struct DepthOptions {
+    /// Architecture [default: both]
+    #[arg(long, value_enum)]
+    pub arch: Option<Architecture>,
 }

@@ -6,8 +6,9 @@
 //! - [`qemu`], [`run`], [`symbols`]: from `anos.img` to a terminal;
 //! - [`test`] with [`tally`]: everything that is tested; [`guest`]: QEMU on a terminal of ours; [`shell`], [`boots`],
 //!   [`bad_boots`], [`last_words`] with [`gdb`], [`reproducible`]: what is tested that way;
-//! - [`check`] with [`unsafe_count`] and [`book`]: formatting, lints, style, what the book says; [`size`]: what the kernel weighs;
-//! - [`debug`]: GDB; [`fresh_machine`]: the README's commands on a clean Debian.
+//! - [`check`] with [`unsafe_count`], [`loops`] and [`book`]: formatting, lints, style, what the book says; [`size`]: what the kernel weighs; [`depth`]: how deep its
+//!   stacks get;
+//! - [`mutants`]: whether the tests would notice; [`debug`]: GDB; [`fresh_machine`]: the README's commands on a clean Debian.
 #![forbid(unsafe_code)]
 
 mod bad_boots;
@@ -17,12 +18,15 @@ mod build;
 mod check;
 mod cli;
 mod debug;
+mod depth;
 mod elf;
 mod fresh_machine;
 mod gdb;
 mod guest;
 mod image;
 mod last_words;
+mod loops;
+mod mutants;
 mod payload;
 mod progress;
 mod qemu;
@@ -64,7 +68,9 @@ fn perform(verb: &Verb) -> Result<ExitCode> {
         Verb::Test(options) => test::command(&workspace, options),
         Verb::Check(options) => check::command(&workspace, options),
         Verb::Size(options) => size::command(&workspace, options),
+        Verb::Depth(options) => depth::command(&workspace, options),
         Verb::Debug(options) => debug::command(&workspace, options),
+        Verb::Mutants(options) => mutants::command(&workspace, options),
         Verb::Boots(options) => boots::command(&workspace, options),
         Verb::FreshMachine(options) => fresh_machine::command(&workspace, options),
     }

@@ -34,15 +34,26 @@ fn build_copy(workspace: &Workspace, place: &Path, architecture: Architecture) -
     build::build(&copy, architecture, Profile::Release, "default", Voice::Quiet)
 }
 
-/// Copies the tree as it is now, whether committed or not.
-fn copy_sources(from: &Path, to: &Path) -> Result<()> {
-    for name in if from.join(".git").exists() { known_to_git(from)? } else { lying_in(from, Path::new(""))? } {
+/// Copies the tree as it is now, whether committed or not. What was copied earlier and is no part of it any more goes.
+pub fn copy_sources(from: &Path, to: &Path) -> Result<()> {
+    let names = if from.join(".git").exists() { known_to_git(from)? } else { lying_in(from, Path::new(""))? };
+    for name in lying_in(to, Path::new(""))? {
+        if !names.contains(&name) || !from.join(&name).is_file() {
+            fs::remove_file(to.join(&name)).with_context(|| format!("cannot remove {}", name.display()))?;
+        }
+    }
+    for name in names {
         let (source, copy) = (from.join(&name), to.join(&name));
         if !source.is_file() {
             continue;
         }
         if let Some(directory) = copy.parent() {
             fs::create_dir_all(directory)?;
+        }
+        // A file that is there already keeps its time, so that cargo builds nothing anew because of it.
+        let bytes = fs::read(&source).with_context(|| format!("cannot read {}", name.display()))?;
+        if fs::read(&copy).is_ok_and(|before| before == bytes) {
+            continue;
         }
         fs::copy(&source, &copy).with_context(|| format!("cannot copy {}", name.display()))?;
     }
@@ -104,6 +115,9 @@ mod tests {
             fs::create_dir_all(file.parent().expect("a directory")).expect("made");
             fs::write(file, name).expect("written");
         }
+        // A former copy had a file more.
+        fs::create_dir_all(&to).expect("made");
+        fs::write(to.join("gone.rs"), "old").expect("written");
         copy_sources(&from, &to).expect("copied");
         let mut copied = lying_in(&to, Path::new("")).expect("listed");
         copied.sort();

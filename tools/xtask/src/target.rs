@@ -168,7 +168,7 @@ impl Machine {
 pub enum Suite {
     /// Unit, property and simulation tests on the host
     Host,
-    /// The kernel's size
+    /// The kernel's size, and how deep its stacks get
     Size,
     /// Two clean builds give the same bytes
     Reproducible,

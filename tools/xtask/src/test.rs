@@ -9,6 +9,7 @@ use crate::bad_boots;
 use crate::boots::{self, Plan};
 use crate::build::{self, Products, Voice};
 use crate::cli::{MachineOptions, TestOptions};
+use crate::depth;
 use crate::guest::Guest;
 use crate::last_words;
 use crate::progress::{Spinner, fail, say};
@@ -52,6 +53,11 @@ fn perform(workspace: &Workspace, options: &TestOptions, suite: Suite, tally: &m
                 let name =
                     format!("kernel for {} is within its budget, and without a path to a panic", architecture.name());
                 timed(tally, &name, || size_test(workspace, architecture));
+                let name = format!(
+                    "kernel for {} fits its stacks, and calls directly, without recursion",
+                    architecture.name()
+                );
+                timed(tally, &name, || depth_test(workspace, architecture));
             }
         }
         Suite::Reproducible => {
@@ -142,6 +148,12 @@ fn size_test(workspace: &Workspace, architecture: Architecture) -> Result<()> {
     Ok(())
 }
 
+fn depth_test(workspace: &Workspace, architecture: Architecture) -> Result<()> {
+    let report = depth::Report::new(workspace, architecture, Voice::Quiet)?;
+    ensure!(report.problems.is_empty(), "{}\n{}", report.problems.join("\n"), report.table);
+    Ok(())
+}
+
 /// The suite that runs in the guest, on each machine and number of cores.
 fn guest_tests(workspace: &Workspace, options: &TestOptions, architecture: Architecture, tally: &mut Tally) {
     let products = match build_for(workspace, architecture, options.profile, "test", tally) {
@@ -160,11 +172,12 @@ fn guest_tests(workspace: &Workspace, options: &TestOptions, architecture: Archi
     for machine in machines {
         let name = format!("in-guest suite, {} {}", architecture.name(), machine_shown(&machine));
         let spinner = Spinner::new("Testing", &name);
-        let result = run_suite(&products, architecture, &machine);
+        let result = run_suite(&products, architecture, &machine, SUITE_PATIENCE);
         let seconds = spinner.seconds();
         drop(spinner);
         match result {
-            Ok(counted) => {
+            Ok(Outcome { counted, failures }) => {
+                failures.iter().for_each(|failure| fail(&format!("FAILED {failure}")));
                 println!("{name}: {} passed, {} failed ({seconds:.1} s)", counted.passed, counted.failed);
                 tally.add(counted);
             }
@@ -267,10 +280,23 @@ pub fn boot(products: &Products, architecture: Architecture, machine: &MachineOp
     Guest::start(command, Symbols::read(&products.kernel).ok(), "")
 }
 
+/// What came of the suite in the guest.
+pub struct Outcome {
+    /// How many cases.
+    counted: Tally,
+    /// Those that failed, each with what it said.
+    pub failures: Vec<String>,
+}
+
 /// Success is said by the guest: its last line counts the tests, and then it powers off.
-fn run_suite(products: &Products, architecture: Architecture, machine: &MachineOptions) -> Result<Tally> {
+pub fn run_suite(
+    products: &Products,
+    architecture: Architecture,
+    machine: &MachineOptions,
+    patience: Duration,
+) -> Result<Outcome> {
     let mut guest = boot(products, architecture, machine)?;
-    guest.expect(SUITE_END, SUITE_PATIENCE)?;
+    guest.expect(SUITE_END, patience)?;
     let counts = guest.expect("failed", Duration::from_secs(5))?;
     let counted = read_counts(&format!("{counts}failed")).context("the guest's last line makes no sense")?;
     guest.expect_end()?;
@@ -281,8 +307,6 @@ fn run_suite(products: &Products, architecture: Architecture, machine: &MachineO
     // With fewer cores, cases that need more are left out; with as many as the most demanding case needs, none may be.
     let skips = guest.transcript().lines().any(|line| line.starts_with("skipped "));
     ensure!(!skips || machine.cores < MOST_CORES_NEEDED, "{}", guest.report("cases were skipped for lack of cores"));
-    for line in guest.transcript().lines().filter(|line| line.starts_with("FAILED ")) {
-        fail(line.trim_end());
-    }
-    Ok(counted)
+    let failures = guest.transcript().lines().filter_map(|line| line.strip_prefix("FAILED "));
+    Ok(Outcome { counted, failures: failures.map(|line| line.trim_end().to_string()).collect() })
 }

@@ -12,7 +12,7 @@ use core::mem::offset_of;
 
 use anos_machine::{Registers, Thread};
 
-use crate::hart::Hart;
+use crate::hart::{Hart, STACK_BYTES};
 use crate::report::{CRASH_OWNER, fault_in_report, kernel_fault};
 use crate::traps::user_trap;
 
@@ -162,6 +162,9 @@ global_asm!(
     "crash_registers: .skip 256",
     "crash_stack: .skip 8192",
     "crash_stack_top:",
+    // For `cargo xtask depth`.
+    ".set kernel_stack_bytes, {kernel_stack_bytes}",
+    kernel_stack_bytes = const STACK_BYTES,
     scratch = const offset_of!(Hart, scratch),
     thread = const offset_of!(Hart, thread),
     stack_top = const offset_of!(Hart, stack_top),

@@ -26,6 +26,10 @@ use crate::tables::Tables;
 const BLOCK: u64 = 16 * PAGE_SIZE;
 /// First page and number of pages of what is mapped of it.
 const PARTS: [(u64, u64); 3] = [(1, 2), (4, 2), (7, 5)];
+/// Bytes of each stack for double faults, NMIs and machine checks.
+pub const EXCEPTION_STACK_BYTES: u64 = 2 * PAGE_SIZE;
+/// Bytes of the kernel's stack.
+pub const KERNEL_STACK_BYTES: u64 = STACK_TOP - 7 * PAGE_SIZE;
 const DOUBLE_FAULT_TOP: u64 = 3 * PAGE_SIZE;
 const NMI_TOP: u64 = 6 * PAGE_SIZE;
 const STACK_TOP: u64 = 11 * PAGE_SIZE;

@@ -255,6 +255,11 @@ global_asm!(
     "xor ebp, ebp",
     "call {first_event}",
     "jmp leave_kernel",
+    // For `cargo xtask depth`.
+    ".set kernel_stack_bytes, {kernel_stack_bytes}",
+    ".set exception_stack_bytes, {exception_stack_bytes}",
+    kernel_stack_bytes = const percore::KERNEL_STACK_BYTES,
+    exception_stack_bytes = const percore::EXCEPTION_STACK_BYTES,
     vectors = const VECTORS,
     exceptions = const EXCEPTIONS,
     exception_stub = const EXCEPTION_STUB,

@@ -51,6 +51,7 @@ pub fn check(words: &[u64]) -> Result<Payload<'_>, BootError> {
         return Err(BootError::SegmentCount);
     }
     let (mut rest, mut entered) = (segments, false);
+    // bound: BOOT
     while let [segment, others @ ..] = rest {
         check_segment(segment, bytes)?;
         let &[address, size, offset, rights] = segment;

@@ -66,6 +66,7 @@ impl RunList {
         }
         let old = *self;
         self.length = 0;
+        // bound: BOOT
         for run in old.as_slice() {
             self.push(run.address, run.end().min(start))?;
             if add && run.end() > start {

@@ -1,4 +1,5 @@
-//! The reference tables, made from the ABI: its enums give what there is, its doc comments what it means.
+//! The reference tables, made from the ABI: its enums give what there is, its doc comments what it means. The bounds
+//! come from the kernel's core.
 
 use std::fmt::Write;
 use std::fs;
@@ -8,6 +9,8 @@ use anos_abi::object::Method;
 use anos_abi::{Error, Kind, Rights};
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::loops;
+
 /// The generated part with this name.
 pub fn part(root: &Path, name: &str) -> Result<String> {
     match name {
@@ -15,6 +18,7 @@ pub fn part(root: &Path, name: &str) -> Result<String> {
         "kinds" => kinds(root),
         "methods" => methods(root),
         "errors" => errors(root),
+        "bounds" => loops::table(root),
         _ => bail!("there is no generated part `{name}`"),
     }
 }

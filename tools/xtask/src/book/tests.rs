@@ -136,9 +136,12 @@ fn sizes_are_written_but_not_compared() {
 fn every_table_is_made_from_the_tree_itself() {
     let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let methods = generated::part(&tree, "methods").expect("made");
-    assert!(methods.contains("| `0x101` | `UntypedRetype` | Makes objects in this memory."));
+    assert!(methods.contains("**`0x101 UntypedRetype`** (write). Makes objects in this memory."));
     let registers = generated::part(&tree, "registers").expect("made");
     assert!(registers.contains("| `operation` | `Operation`: number and target slot | `Status` | `rax` | `t0` |"));
     assert!(generated::part(&tree, "kinds").expect("made").contains("| 7 | `Endpoint` | Where messages meet. |"));
     assert!(generated::part(&tree, "errors").expect("made").contains("| 13 | `Again` | More is left to do"));
+    assert!(
+        generated::part(&tree, "bounds").expect("made").contains("| `DELETE_STEPS` | `8` | Capabilities deleted by")
+    );
 }
