@@ -417,6 +417,7 @@ impl<M: Machine> Builder<'_, M> {
         record.registers.pc = self.payload.entry;
         record.registers.sp = STACK_TOP;
         record.priority = u8::MAX;
+        record.own_priority = u8::MAX;
         record.ceiling = u8::MAX;
         record.deadline = FOREVER;
         self.visit.held.global()?.root_thread = thread;

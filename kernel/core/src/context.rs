@@ -17,6 +17,7 @@ use anos_machine::{CoreId, Machine, Ref, SchedContext, Thread};
 
 use crate::bounds::{LENDINGS, LONGEST_PERIOD_NS, SHORTEST_BUDGET_NS};
 use crate::call::Request;
+use crate::ipc::{CALL, FAULT};
 use crate::thread::Part;
 use crate::{Outcome, Visit};
 
@@ -139,8 +140,11 @@ impl<M: Machine> Visit<'_, M> {
         let [kind, _, told_cause] = self.held.store.see(thread)?.fault;
         let told = told || kind == FaultKind::NoTime as u64 && told_cause == cause;
         let handler = self.slot(Part::FaultEndpoint.of(thread))?;
-        let faults = !told && handler.kind() == Kind::Endpoint;
+        // (A handler that is passive itself can't take this: it brings no time.)
+        let faults = !told && handler.kind() == Kind::Endpoint && !self.passive_waits(Ref::at(handler.object))?;
         if faults {
+            // What it was about to pass when it was interrupted goes nowhere.
+            self.held.store.get(thread)?.sending = FAULT;
             self.need_offer(thread, Ref::at(handler.object))?;
         }
         if self.held.store.see(thread)?.queued != 0 {
@@ -157,17 +161,13 @@ impl<M: Machine> Visit<'_, M> {
 
     /// A caller lends its time and priority to the passive thread that takes its call.
     pub(crate) fn lend(&mut self, from: Ref<Thread>, to: Ref<Thread>) -> Outcome {
+        if !self.brings_time(from)? || !self.held.store.see(to)?.context.is_none() {
+            return Ok(());
+        }
         let lender = self.held.store.see(from)?;
         let (at, priority) = (lender.context, lender.priority);
-        let no_time = lender.sending == crate::ipc::FAULT && lender.fault[0] == FaultKind::NoTime as u64;
-        if at.is_none() || no_time || !self.held.store.see(to)?.context.is_none() {
-            return Ok(());
-        }
         let context = self.held.store.get(at)?;
-        if usize::from(context.lent) >= LENDINGS {
-            return Ok(());
-        }
-        context.lent += 1;
+        context.lent = context.lent.saturating_add(1);
         context.user = to;
         let core = CoreId::new(context.core.into()).ok_or(Error::InvalidArgument)?;
         self.held.store.get(from)?.borrower = to;
@@ -232,8 +232,22 @@ impl<M: Machine> Visit<'_, M> {
         self.place(thread, core)?;
         let record = self.held.store.get(thread)?;
         record.context = at;
-        record.fault[0] = 0;
-        Ok(())
+        // It may be short of time once more, and is told so; but a fault that its handler has yet to see stays.
+        if record.fault[0] == FaultKind::NoTime as u64 && record.state != ThreadState::Sending as u8 {
+            record.fault[0] = 0;
+        }
+        let own = record.own_priority;
+        self.set_priority(thread, own)
+    }
+
+    /// Whether a message of this thread brings CPU time along, so that a passive thread can take it.
+    pub(crate) fn brings_time(&self, sender: Ref<Thread>) -> Outcome<bool> {
+        let Thread { context, sending, fault: [kind, ..], .. } = *self.held.store.see(sender)?;
+        let calls = sending == CALL || sending == FAULT && kind != FaultKind::NoTime as u64;
+        match context.some() {
+            Some(context) if calls => Ok(usize::from(self.held.store.see(context)?.lent) < LENDINGS),
+            _ => Ok(false),
+        }
     }
 
     /// A thread has no time any more: what it borrowed goes back to the lender, what it owned to nobody.

@@ -4,6 +4,7 @@ use anos_abi::Kind;
 use anos_abi::object::ThreadState;
 use anos_machine::{Fault, Machine, Ref, Thread};
 
+use crate::ipc::FAULT;
 use crate::thread::Part;
 use crate::{Outcome, Visit};
 
@@ -24,9 +25,14 @@ impl<M: Machine> Visit<'_, M> {
         let handler = self.slot(Part::FaultEndpoint.of(thread))?;
         let record = self.held.store.get(thread)?;
         record.fault = what;
-        if handler.kind() == Kind::Endpoint {
+        record.sending = FAULT;
+        // A passive handler can't take what brings no time.
+        let takes = handler.kind() == Kind::Endpoint
+            && (self.brings_time(thread)? || !self.passive_waits(Ref::at(handler.object))?);
+        if takes {
             return self.send_fault(thread, &handler);
         }
+        let record = self.held.store.get(thread)?;
         record.state = ThreadState::Stopped as u8;
         let me = self.me;
         self.charge(me)?;

@@ -3,6 +3,7 @@
 //! A message goes straight from the sender's registers to the receiver's. Whoever comes first waits in the endpoint's
 //! queue. Who calls waits for the answer on the Reply object that the receiver named; an answer goes through it, once.
 
+use anos_abi::fault::FaultKind;
 use anos_abi::object::ThreadState;
 use anos_abi::syscall::{FOREVER, POLL};
 use anos_abi::{Error, Kind, Rights, Slots, Status, fault};
@@ -42,14 +43,14 @@ impl<M: Machine> Visit<'_, M> {
             }
         }
         let endpoint = Ref::<Endpoint>::at(target.object);
-        if !call && self.passive_waits(endpoint)? {
+        self.held.store.get(thread)?.sending = if call { CALL } else { SEND };
+        if self.passive_waits(endpoint)? && !self.brings_time(thread)? {
             return Err(Error::NotRunnable.into());
         }
         if deadline == POLL && self.held.store.see(endpoint)?.waiting != RECEIVERS {
             return Err(Error::TimedOut.into());
         }
         let record = self.held.store.get(thread)?;
-        record.sending = if call { CALL } else { SEND };
         record.badge = target.badge;
         record.deadline = deadline;
         if !self.offer(thread, endpoint)? {
@@ -58,8 +59,8 @@ impl<M: Machine> Visit<'_, M> {
         Ok(())
     }
 
-    /// Whether a passive thread waits for a message: it takes calls alone, which bring the time to answer them.
-    fn passive_waits(&self, endpoint: Ref<Endpoint>) -> Outcome<bool> {
+    /// Whether a passive thread waits for a message: it takes only what brings the time to answer it.
+    pub(crate) fn passive_waits(&self, endpoint: Ref<Endpoint>) -> Outcome<bool> {
         let Endpoint { queue, waiting, .. } = *self.held.store.see(endpoint)?;
         match queue.head.some() {
             Some(receiver) if waiting == RECEIVERS => Ok(self.held.store.see(receiver)?.context.is_none()),
@@ -67,17 +68,18 @@ impl<M: Machine> Visit<'_, M> {
         }
     }
 
-    /// A thread that runs on borrowed time is about to give it back and take the next message: those who only send are
-    /// turned away, a few at a time. `Again` if there are more.
+    /// A thread that runs on borrowed time, or has lost it, is about to answer and take the next message: those who bring
+    /// no time are turned away, a few at a time. `Again` if there are more.
     pub(crate) fn turn_away(&mut self, thread: Ref<Thread>, target: &Slot) -> Outcome {
-        if target.kind() != Kind::Endpoint || self.held.store.see(thread)?.lender.is_none() {
+        let Thread { lender, context, .. } = *self.held.store.see(thread)?;
+        if target.kind() != Kind::Endpoint || lender.is_none() && !context.is_none() {
             return Ok(());
         }
         // bound: WAKE_STEPS
         for _ in 0..WAKE_STEPS {
             let Endpoint { queue, waiting, .. } = *self.held.store.see(Ref::<Endpoint>::at(target.object))?;
             let Some(sender) = queue.head.some().filter(|_| waiting == SENDERS) else { return Ok(()) };
-            if self.held.store.see(sender)?.sending != SEND {
+            if self.brings_time(sender)? {
                 return Ok(());
             }
             self.wake_with(sender, Error::NotRunnable)?;
@@ -148,7 +150,7 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     fn need_pass(&mut self, sender: Ref<Thread>, receiver: Ref<Thread>) -> Outcome {
-        let Some((from, to)) = self.passage(sender, receiver)? else { return Ok(()) };
+        let Some((from, to)) = self.route(sender, receiver)? else { return Ok(()) };
         self.need_slot(from)?;
         self.need(to)
     }
@@ -266,8 +268,8 @@ impl<M: Machine> Visit<'_, M> {
         Ok(if self.held.store.see(reply)?.caller.is_none() { Some(reply) } else { None })
     }
 
-    /// From where to where a capability goes with a message, if the sender passes one and the receiver has room.
-    fn passage(&mut self, sender: Ref<Thread>, receiver: Ref<Thread>) -> Outcome<Option<(SlotRef, SlotRef)>> {
+    /// From which slot to which a capability goes with a message, if the sender passes one and the receiver takes one.
+    fn route(&mut self, sender: Ref<Thread>, receiver: Ref<Thread>) -> Outcome<Option<(SlotRef, SlotRef)>> {
         let from = &self.held.store.see(sender)?;
         let index = Slots(from.registers.slots).pass();
         if index == 0 || from.sending == FAULT {
@@ -279,16 +281,18 @@ impl<M: Machine> Visit<'_, M> {
         else {
             return Ok(None);
         };
-        let possible = !self.held.store.see(from)?.is_empty() && self.held.store.see(to)?.is_empty();
-        Ok(possible.then_some((from, to)))
+        Ok(Some((from, to)))
     }
 
     /// Passes a capability along: a copy, or the capability itself if it can't be copied. Answers the status bit. A
     /// receiver with no empty receive slot gets the message without it, and so does everybody if it can go nowhere: if
     /// it is to a table that ends, or at the greatest depth.
     fn pass(&mut self, sender: Ref<Thread>, receiver: Ref<Thread>) -> Outcome<u64> {
-        let Some((from, to)) = self.passage(sender, receiver)? else { return Ok(0) };
+        let Some((from, to)) = self.route(sender, receiver)? else { return Ok(0) };
         let source = self.slot(from)?;
+        if !self.held.store.see(to)?.is_empty() {
+            return Ok(0);
+        }
         match self.copy_of(&source, Rights::ALL) {
             Ok(copy) => self.derive(from, to, copy)?,
             Err(Error::NotCopyable) => self.move_slot(from, to)?,
@@ -378,6 +382,11 @@ impl<M: Machine> Visit<'_, M> {
                 let record = self.held.store.get(caller)?;
                 if record.fault[0] == fault::SYSTEM_CALL_LABEL {
                     self.machine.set_foreign_result(&mut record.registers, words[0]);
+                }
+                // Who had no context and has one now is told anew when it loses that.
+                let [kind, _, cause] = record.fault;
+                if kind == FaultKind::NoTime as u64 && cause == 1 && !record.context.is_none() {
+                    record.fault[0] = 0;
                 }
                 return self.make_ready(caller);
             }

@@ -103,6 +103,7 @@ impl Entry {
 
     /// Tries with the locks known to be needed. `None`: it took more, and nothing has happened; the next attempt knows
     /// which. (Of an event that stands for many steps, some may have been done: they are then behind it.)
+    #[inline(never)]
     pub fn attempt<M: Machine>(&mut self, kernel: &Kernel, machine: &mut M) -> Option<Next> {
         let me = machine.core();
         let held = kernel.hold(me, self.cores, || wait(kernel, machine, me));
@@ -170,7 +171,8 @@ impl<M: Machine> Visit<'_, M> {
         Ok(next)
     }
 
-    /// This core's state.
+    /// This core's state. (Not inlined: the kernel is smaller so.)
+    #[inline(never)]
     pub fn mine(&mut self) -> Outcome<&mut CoreState> {
         self.held.core(self.me)
     }

@@ -139,7 +139,8 @@ impl<M: Machine> Visit<'_, M> {
             return Err(Error::MissingRights.into());
         }
         self.set_priority(thread, priority)?;
-        self.held.store.get(thread)?.ceiling = ceiling;
+        let record = self.held.store.get(thread)?;
+        (record.own_priority, record.ceiling) = (priority, ceiling);
         Ok(())
     }
 
@@ -243,8 +244,8 @@ impl<M: Machine> Visit<'_, M> {
         let registers = &mut self.held.store.get(thread)?.registers;
         let mut words = [0; 8];
         // bound: ARRAY
-        for (number, word) in (first..=u64::MAX).zip(&mut words) {
-            *word = Self::register(registers, number).copied().unwrap_or(0);
+        for (number, word) in (0..).zip(&mut words) {
+            *word = Self::register(registers, first.saturating_add(number)).copied().unwrap_or(0);
         }
         self.answer.words = words;
         Ok(())

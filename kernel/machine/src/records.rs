@@ -224,8 +224,10 @@ pub struct Thread {
     pub bucket: u8,
     /// 1: floating-point and vector instructions are illegal for it.
     pub no_fpu: u8,
+    /// Its own priority: what it goes back to with CPU time of its own, after it ran on a caller's.
+    pub own_priority: u8,
     /// Unused.
-    pub reserved: [u8; 7],
+    pub reserved: [u8; 6],
     /// What is left of its turn, ns, if it was interrupted in it by a more urgent thread; else 0.
     pub turn_left: u64,
     /// For the architecture: nonzero once the thread has used floating point, and so on.

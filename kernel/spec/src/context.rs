@@ -52,6 +52,7 @@ impl Context {
         if amount == 0 {
             return;
         }
+        let time = self.refills.back().map_or(time, |&(last, _)| time.max(last));
         let before =
             if self.refills.len() < REFILLS { 0 } else { self.refills.pop_back().map_or(0, |(_, amount)| amount) };
         self.refills.push_back((time, before + amount));
@@ -113,13 +114,16 @@ impl Spec {
         let context = usable.map(|context| &self.contexts[&context]);
         let back = context.and_then(|context| context.refills.front()).map(|&(time, _)| time);
         let silent = context.is_some_and(|context| !context.faults);
-        let told = self.threads[&thread].fault[0] == FaultKind::NoTime as u64;
+        let cause = usable.is_none().into();
+        let [kind, _, told_cause] = self.threads[&thread].fault;
+        let told = kind == FaultKind::NoTime as u64 && told_cause == cause;
         let handler = self.at(Place::Thread(thread, Part::FaultEndpoint));
         self.leave_queue(thread);
         match handler {
-            Some(handler) if !silent && !told => {
+            // (A handler that is passive itself can't take this: it brings no time.)
+            Some(handler) if !silent && !told && !self.passive_waits(self.cap(handler).object) => {
                 let Capability { object: endpoint, badge, .. } = *self.cap(handler);
-                self.thread_mut(thread).fault = [FaultKind::NoTime as u64, 0, usable.is_none().into()];
+                self.thread_mut(thread).fault = [FaultKind::NoTime as u64, 0, cause];
                 self.send_fault(thread, endpoint, badge);
             }
             _ => self.thread_mut(thread).deadline = back,
@@ -128,11 +132,10 @@ impl Spec {
 
     /// A caller lends its time and priority to a passive thread that takes its call. (Not who calls because it has none.)
     pub(crate) fn lend(&mut self, from: Address, to: Address, then: Then) {
-        let no_time = then == Then::Faults && self.threads[&from].fault[0] == FaultKind::NoTime as u64;
-        let Some(at) = self.threads[&from].context else { return };
-        if no_time || !self.is_passive(to) || self.contexts[&at].lent >= LENDINGS {
+        if !self.brings_time(from, then) || !self.is_passive(to) {
             return;
         }
+        let at = self.threads[&from].context.expect("it brings time");
         let context = self.context_mut(at);
         context.lent += 1;
         context.user = Some(to);
@@ -146,6 +149,22 @@ impl Spec {
         if borrower.core != core {
             self.place(to, core);
         }
+    }
+
+    /// Whether a thread's message brings CPU time along, so that a passive thread can take it.
+    pub(crate) fn brings_time(&self, sender: Address, then: Then) -> bool {
+        let record = &self.threads[&sender];
+        let calls = match then {
+            Then::GoesOn => false,
+            Then::Calls => true,
+            Then::Faults => record.fault[0] != FaultKind::NoTime as u64,
+        };
+        calls && record.context.is_some_and(|context| self.contexts[&context].lent < LENDINGS)
+    }
+
+    /// Whether a passive thread waits for a message at an Endpoint.
+    pub(crate) fn passive_waits(&self, endpoint: Address) -> bool {
+        self.endpoints[&endpoint].receivers.front().is_some_and(|first| self.is_passive(*first))
     }
 
     /// What a thread has lent comes back, through however many hands it has gone.
@@ -164,6 +183,14 @@ impl Spec {
             }
         }
         self.context_mut(at).user = Some(thread);
+        self.look_again(next);
+    }
+
+    /// A ready thread that waits for time to come back has lost what it waits for: that shows when its turn comes.
+    fn look_again(&mut self, thread: Address) {
+        if self.threads[&thread].state == State::Ready && self.thread_mut(thread).deadline.take().is_some() {
+            self.make_ready(thread);
+        }
     }
 
     /// If a context is being used at this moment, the time up to now is charged to it.
@@ -185,6 +212,7 @@ impl Spec {
                 let context = self.context_mut(at);
                 (context.owner, context.user) = (None, None);
                 self.thread_mut(thread).context = None;
+                self.look_again(thread);
             }
         }
     }
@@ -215,7 +243,12 @@ impl Spec {
             self.place(thread, core);
             let record = self.thread_mut(thread);
             record.context = Some(at);
-            record.fault[0] = 0;
+            // A fault that its handler has yet to see stays.
+            if record.fault[0] == FaultKind::NoTime as u64 && !matches!(record.state, State::Sending(..)) {
+                record.fault[0] = 0;
+            }
+            let own = record.own_priority;
+            self.set_priority(thread, own);
         }
         Ok(Answer::OK)
     }

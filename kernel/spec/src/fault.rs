@@ -27,7 +27,10 @@ impl Spec {
         self.thread_mut(thread).fault = what;
         if let Some(handler) = self.at(Place::Thread(thread, Part::FaultEndpoint)) {
             let Capability { object: endpoint, badge, .. } = *self.cap(handler);
-            return self.send_fault(thread, endpoint, badge);
+            // A passive handler can't take what brings no time.
+            if self.brings_time(thread, Then::Faults) || !self.passive_waits(endpoint) {
+                return self.send_fault(thread, endpoint, badge);
+            }
         }
         self.thread_mut(thread).state = State::Stopped;
         self.charge(self.me);

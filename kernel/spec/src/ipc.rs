@@ -3,6 +3,7 @@
 //! A message goes straight from the sender's registers to the receiver's. Whoever comes first waits at the Endpoint.
 //! Who calls waits for the answer on the Reply that the receiver named; an answer goes through it, once.
 
+use anos_abi::fault::FaultKind;
 use anos_abi::syscall::POLL;
 use anos_abi::{Error, Kind, Rights, Slots, Status, fault};
 
@@ -25,14 +26,14 @@ impl Spec {
             }
             self.held_by(thread, pass.into())?;
         }
-        // Who is passive takes calls alone: they bring the time to answer them.
-        if !call && self.endpoints[&endpoint].receivers.front().is_some_and(|first| self.is_passive(*first)) {
+        let then = if call { Then::Calls } else { Then::GoesOn };
+        // Who is passive takes only what brings the time to answer it.
+        if self.passive_waits(endpoint) && !self.brings_time(thread, then) {
             return Err(Error::NotRunnable);
         }
         if deadline == POLL && self.endpoints[&endpoint].receivers.is_empty() {
             return Err(Error::TimedOut);
         }
-        let then = if call { Then::Calls } else { Then::GoesOn };
         self.thread_mut(thread).deadline = waits_until(deadline);
         self.offer(thread, endpoint, Sending { badge, then });
         Ok(())
@@ -188,6 +189,10 @@ impl Spec {
                 if record.fault[0] == fault::SYSTEM_CALL_LABEL {
                     record.registers.words[0] = registers.words[0];
                 }
+                // Who had no context and has one now is told anew when it loses that.
+                if record.fault == [FaultKind::NoTime as u64, 0, 1] && record.context.is_some() {
+                    record.fault[0] = 0;
+                }
                 self.make_ready(caller);
             }
             State::Faulted(_) => self.thread_mut(caller).state = State::Stopped,
@@ -229,16 +234,19 @@ impl Spec {
         queue.iter().skip_while(|&&other| other != thread).nth(1).copied()
     }
 
-    /// A thread that runs on borrowed time is about to give it back and take the next message. Those in front who only
-    /// send are turned away, a few at a time.
+    /// A thread that runs on borrowed time, or has lost it, is about to answer and take the next message. Those in front
+    /// who bring no time are turned away, a few at a time.
     pub(crate) fn turn_away(&mut self, thread: Address, on: &Capability) -> Outcome {
-        if on.kind != Kind::Endpoint || self.threads[&thread].lender.is_none() {
+        let own_time = self.threads[&thread].lender.is_none() && !self.is_passive(thread);
+        if on.kind != Kind::Endpoint || own_time {
             return Ok(());
         }
         for _ in 0..WAKE_STEPS {
             let Some(&first) = self.endpoints[&on.object].senders.front() else { return Ok(()) };
             match self.threads[&first].state {
-                State::Sending(_, Sending { then: Then::GoesOn, .. }) => self.call_off(first, Error::NotRunnable),
+                State::Sending(_, Sending { then, .. }) if !self.brings_time(first, then) => {
+                    self.call_off(first, Error::NotRunnable);
+                }
                 _ => return Ok(()),
             }
         }

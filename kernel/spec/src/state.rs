@@ -213,6 +213,8 @@ pub struct Thread {
     pub borrower: Option<Address>,
     /// Its priority; 255 is the most urgent.
     pub priority: u8,
+    /// Its own priority, to which it goes back with CPU time of its own.
+    pub own_priority: u8,
     /// The highest priority that it may give.
     pub ceiling: u8,
     /// The core that it runs on.

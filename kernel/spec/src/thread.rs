@@ -101,7 +101,8 @@ impl Spec {
         if priority > limit || ceiling > limit {
             return Err(Error::MissingRights);
         }
-        self.thread_mut(thread).ceiling = ceiling;
+        let record = self.thread_mut(thread);
+        (record.own_priority, record.ceiling) = (priority, ceiling);
         self.set_priority(thread, priority);
         Ok(Answer::OK)
     }

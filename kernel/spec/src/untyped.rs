@@ -137,6 +137,7 @@ impl Thread {
             lender: None,
             borrower: None,
             priority: 0,
+            own_priority: 0,
             ceiling: 0,
             core,
             cpu_time: 0,

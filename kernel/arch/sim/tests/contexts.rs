@@ -3,7 +3,7 @@
 use anos_abi::fault::{self, FaultKind};
 use anos_abi::object::{Method, ThreadState};
 use anos_abi::{Error, Kind, SystemCall};
-use anos_machine::{CoreId, Event};
+use anos_machine::CoreId;
 use anos_sim::{Message, Program, Sim, core_id};
 
 const BOOT: CoreId = CoreId::BOOT;
@@ -440,10 +440,73 @@ fn time_is_lent_only_so_often_in_a_row() {
     assert!(runs(&sim, caller));
     let (last, endpoint, _) = servers[servers.len() - 1];
     sim.run(caller, SystemCall::Call, endpoint, &message());
-    assert!(!runs(&sim, last), "one too many: it has the message, and no time");
-    // All goes back when the first gives up, in one step.
-    sim.enter(core_id(1), Event::Kick);
-    sim.check();
+    assert_eq!(sim.answer_of(caller).status.result(), Err(Error::NotRunnable), "one too many");
+    assert_eq!(sim.state(last), ThreadState::Receiving);
+}
+
+#[test]
+fn what_brings_no_time_can_t_jam_a_passive_server() {
+    let mut passive = Passive::new(1);
+    let (client, server, endpoint) = (passive.client, passive.server, passive.endpoint);
+    // A thread that faults for want of time, with the server as its handler: now, and while the server works.
+    let attacker = passive.sim.spawn(1, 50);
+    passive.sim.ok(attacker.slot, Method::ThreadSetFaultEndpoint, &[], endpoint);
+    passive.sim.ok(attacker.slot, Method::ThreadSetContext, &[], 0);
+    passive.sim.settle();
+    passive.sim.check();
+    assert_eq!(passive.sim.state(server), ThreadState::Receiving);
+    passive.sim.run(client, SystemCall::Call, endpoint, &message());
+    assert!(runs(&passive.sim, server));
+    let other = passive.sim.spawn(2, 50);
+    passive.sim.ok(other.slot, Method::ThreadSetFaultEndpoint, &[], endpoint);
+    passive.sim.ok(other.slot, Method::ThreadSetContext, &[], 0);
+    passive.sim.settle();
+    assert_eq!(passive.sim.state(other), ThreadState::Sending);
+    let reply = passive.reply;
+    passive.sim.run(server, SystemCall::ReplyRecv, endpoint, &Message::new(3).reply(reply));
+    assert_eq!(passive.sim.answer_of(client).label, 3);
+    assert_eq!((passive.sim.state(server), passive.sim.state(other)), (ThreadState::Receiving, ThreadState::Stopped));
+}
+
+#[test]
+fn a_server_with_time_of_its_own_again_has_its_own_priority() {
+    let mut passive = Passive::new(1);
+    let (client, server, endpoint) = (passive.client, passive.server, passive.endpoint);
+    passive.sim.ok(client.slot, Method::ThreadSetPriority, &[200, 200], 0);
+    passive.sim.run(client, SystemCall::Call, endpoint, &message());
+    assert_eq!(passive.sim.ok(server.slot, Method::ThreadInfo, &[], 0)[1], 200);
+    passive.sim.ok(server.slot, Method::ThreadSetContext, &[], server.context);
+    passive.sim.settle();
+    assert!(runs(&passive.sim, server));
+    assert_eq!(passive.sim.ok(server.slot, Method::ThreadInfo, &[], 0)[1], 5);
+}
+
+#[test]
+fn a_foreign_call_that_waits_to_be_handled_survives_a_move() {
+    for queued in [true, false] {
+        let mut sim = Sim::boot(3);
+        let (endpoint, reply) = (sim.make(Kind::Endpoint, 0), sim.make(Kind::Reply, 0));
+        let server = sim.spawn(2, 5);
+        let program = sim.new_thread(1, 5);
+        sim.ok(program.slot, Method::ThreadSetFaultEndpoint, &[], endpoint);
+        sim.ok(program.slot, Method::ThreadSetFlags, &[1], 0);
+        sim.ok(program.slot, Method::ThreadStart, &[0x40_0000, 0x3f_0000_0000], 0);
+        sim.settle();
+        if !queued {
+            sim.run(server, SystemCall::Recv, endpoint, &message().reply(reply));
+        }
+        sim.system_call(core_id(1), SystemCall::Send, endpoint, &Message::new(7));
+        sim.settle();
+        sim.move_to(program, 0);
+        sim.settle();
+        if queued {
+            sim.run(server, SystemCall::Recv, endpoint, &message().reply(reply));
+        }
+        assert_eq!(sim.answer_of(server).label, fault::SYSTEM_CALL_LABEL);
+        sim.run(server, SystemCall::ReplyRecv, endpoint, &Message::new(0).words(&[99]).reply(reply));
+        sim.ok(program.slot, Method::ThreadSuspend, &[], 0);
+        assert_eq!(sim.ok(program.slot, Method::ThreadReadRegisters, &[0], 0)[0], 99);
+    }
 }
 
 #[test]

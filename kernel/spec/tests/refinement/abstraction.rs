@@ -326,6 +326,7 @@ fn thread(sim: &Sim, at: Address, store: &mut Store) -> anos_spec::Thread {
         borrower: record.borrower.some().map(Ref::address),
         deadline: (record.bucket != 0).then_some(record.deadline),
         priority: record.priority,
+        own_priority: record.own_priority,
         ceiling: record.ceiling,
         core: record.core.into(),
         cpu_time: record.cpu_time,
