@@ -47,6 +47,17 @@ struct Episode {
     tally: Tally,
 }
 
+/// Plays the steps that these numbers decide about, one each: for the fuzzer (`fuzz/`).
+#[cfg(fuzzing)]
+pub fn follow(cores: u64, steps: impl Iterator<Item = u64>) -> Result<(), String> {
+    let mut episode = Episode::new(cores, 1);
+    for seed in steps {
+        episode.numbers = Numbers(seed);
+        episode.step()?;
+    }
+    Ok(())
+}
+
 impl Episode {
     fn new(cores: u64, seed: u64) -> Episode {
         let mut numbers = Numbers(seed.wrapping_mul(64).wrapping_add(cores));
