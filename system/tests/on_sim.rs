@@ -338,7 +338,7 @@ fn a_program_runs_as_long_as_its_budget_lasts_and_goes_on_in_the_next_period() {
         assert_eq!(running(&mut root), "client");
         root.kernel.sim.pass(1_900_000);
         assert_eq!(running(&mut root), "client");
-        root.kernel.sim.pass(200_000);
+        root.kernel.sim.pass(100_000);
         assert_eq!(root.kernel.sim.thread(core), None, "its budget is used up");
         root.kernel.sim.pass(8_000_000);
     }
