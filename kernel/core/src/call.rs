@@ -158,7 +158,6 @@ impl<M: Machine> Visit<'_, M> {
                 let (label, words, slots) = (registers.label, registers.words, Slots(registers.slots));
                 let request = Request { caller: thread, at, target, label, words, slots };
                 let mut refusal = 0;
-                self.answer = Answer::NONE;
                 if let Err(stop) = self.invoke(&request) {
                     match stop.reason() {
                         // A refusal is an answer like any server's: a label.

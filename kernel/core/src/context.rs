@@ -21,9 +21,9 @@ use crate::ipc::{CALL, FAULT};
 use crate::thread::Part;
 use crate::{Outcome, Visit};
 
-/// The core that a SchedControl capability is about, by what it holds as its object.
-pub(crate) fn core_of(control: u64) -> Outcome<CoreId> {
-    Ok(CoreId::new(control).ok_or(Error::InvalidArgument)?)
+/// The core with a number that a SchedControl or a context holds.
+pub(crate) fn core_numbered(number: u64) -> Outcome<CoreId> {
+    Ok(CoreId::new(number).ok_or(Error::InvalidArgument)?)
 }
 
 /// Takes up what has come back by now.
@@ -169,7 +169,7 @@ impl<M: Machine> Visit<'_, M> {
         let context = self.held.store.get(at)?;
         context.lent = context.lent.saturating_add(1);
         context.user = to;
-        let core = CoreId::new(context.core.into()).ok_or(Error::InvalidArgument)?;
+        let core = core_numbered(context.core.into())?;
         self.held.store.get(from)?.borrower = to;
         let record = self.held.store.get(to)?;
         (record.context, record.lender, record.priority) = (at, from, priority);
@@ -212,7 +212,7 @@ impl<M: Machine> Visit<'_, M> {
     /// The core on which somebody runs on a context now, if anybody does.
     fn runs_where(&mut self, at: Ref<SchedContext>) -> Outcome<Option<CoreId>> {
         let SchedContext { user, core, .. } = *self.held.store.see(at)?;
-        let core = CoreId::new(core.into()).ok_or(Error::InvalidArgument)?;
+        let core = core_numbered(core.into())?;
         Ok((self.held.core(core)?.current == user && !user.is_none()).then_some(core))
     }
 
@@ -228,7 +228,7 @@ impl<M: Machine> Visit<'_, M> {
         self.detach(thread)?;
         let context = self.held.store.get(at)?;
         (context.owner, context.user) = (thread, thread);
-        let core = CoreId::new(context.core.into()).ok_or(Error::InvalidArgument)?;
+        let core = core_numbered(context.core.into())?;
         self.place(thread, core)?;
         let record = self.held.store.get(thread)?;
         record.context = at;
@@ -299,7 +299,7 @@ impl<M: Machine> Visit<'_, M> {
 
     pub(crate) fn sched_control_limit(&mut self, request: &Request) -> Outcome {
         let [budget, period, faults, ..] = request.words;
-        let core = core_of(request.target.object)?;
+        let core = core_numbered(request.target.object)?;
         let at = Ref::<SchedContext>::at(request.passed_object(self, Kind::SchedContext, Rights::WRITE)?);
         let limited = SHORTEST_BUDGET_NS <= budget && budget <= period && period <= LONGEST_PERIOD_NS;
         if faults > 1 || !limited && (budget | period | faults) != 0 {

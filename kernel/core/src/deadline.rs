@@ -8,7 +8,7 @@
 use anos_abi::object::ThreadState;
 use anos_abi::syscall::FOREVER;
 use anos_abi::{Error, Status};
-use anos_machine::{CoreId, Links, Machine, Ref, Stop, Thread};
+use anos_machine::{Links, Machine, Ref, Thread};
 
 use crate::bounds::{TIMER_SCAN, TIMER_STEPS};
 use crate::{Outcome, Timers, Visit};
@@ -51,11 +51,6 @@ impl Timers {
 }
 
 impl<M: Machine> Visit<'_, M> {
-    fn timer_core(&mut self, thread: Ref<Thread>) -> Outcome<CoreId> {
-        let core = self.held.store.get(thread)?.core;
-        CoreId::new(u64::from(core)).ok_or(Stop::STALE)
-    }
-
     /// Puts a waiting thread among its core's deadlines, unless it waits for ever.
     pub(crate) fn start_deadline(&mut self, thread: Ref<Thread>) -> Outcome {
         let deadline = self.held.store.get(thread)?.deadline;
@@ -63,7 +58,7 @@ impl<M: Machine> Visit<'_, M> {
         if deadline >= FOREVER >> 1 {
             return Ok(());
         }
-        let core = self.timer_core(thread)?;
+        let core = self.core_of(thread)?;
         let timers = &self.held.core(core)?.timers;
         let bucket = timers.bucket(deadline);
         let head = timers.head(bucket);
@@ -79,7 +74,7 @@ impl<M: Machine> Visit<'_, M> {
 
     /// Takes a thread out of its core's deadlines, if it is there.
     pub(crate) fn cancel_deadline(&mut self, thread: Ref<Thread>) -> Outcome {
-        let core = self.timer_core(thread)?;
+        let core = self.core_of(thread)?;
         let record = self.held.store.get(thread)?;
         let Some(bucket) = record.bucket.checked_sub(1) else { return Ok(()) };
         record.bucket = 0;

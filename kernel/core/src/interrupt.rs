@@ -8,6 +8,7 @@ use anos_machine::{CoreId, Machine, PageRecord, Ref, Reset, Slot, SlotRef, Threa
 
 use crate::bounds::MAX_INTERRUPTS;
 use crate::call::Request;
+use crate::context::core_numbered;
 use crate::family::{may_derive, table_slot};
 use crate::{Outcome, Visit};
 
@@ -185,7 +186,7 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     pub(crate) fn sched_control_info(&mut self, request: &Request) -> Outcome {
-        let core = CoreId::new(request.target.object).ok_or(Error::InvalidArgument)?;
+        let core = core_numbered(request.target.object)?;
         self.charge(core)?;
         let state = self.held.core(core)?;
         let (idle, ready, switches) = (state.idle_time, state.ready_count, state.counters.switches);

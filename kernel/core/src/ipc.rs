@@ -472,10 +472,9 @@ impl<M: Machine> Visit<'_, M> {
         Err(Error::Again.into())
     }
 
-    /// A thread sends its fault to its handler.
+    /// A thread sends its fault to its handler. (It says by now that what it sends is a fault.)
     pub(crate) fn send_fault(&mut self, thread: Ref<Thread>, handler: &Slot) -> Outcome {
         let record = self.held.store.get(thread)?;
-        record.sending = FAULT;
         record.badge = handler.badge;
         record.deadline = FOREVER;
         self.offer(thread, Ref::at(handler.object))?;

@@ -3,8 +3,8 @@
 //! The core is a function: a core (processor) comes in with an [`Event`], the state changes, and it leaves with a
 //! [`Next`]. A visit begins with the lock of its own core. A transition asks for all that it will change (`need`, or the
 //! functions whose names begin so) before it changes the first: if a lock is missing, it begins anew with more. What ends
-//! an object takes all locks. No unsafe code, no allocation, no function pointers, no recursion; every loop has a constant bound, which
-//! [`bounds`] lists.
+//! an object takes all locks. No unsafe code, no allocation, no function pointers, no recursion; every loop has a constant
+//! bound, which [`bounds`] lists.
 //!
 //! | file | what it decides |
 //! |---|---|
@@ -17,6 +17,7 @@
 //! | `ipc`, `notification` | who gets a message or a signal, who waits |
 //! | `thread`, `fault` | threads' methods; what happens when one faults |
 //! | `schedule`, `deadline` | who runs; until when a wait lasts |
+//! | `context` | CPU time: budgets, and what callers lend |
 //! | `interrupt` | interrupt lines, ports, and the control capabilities |
 //! | `boot` | the root server's first state |
 #![no_std]

@@ -82,7 +82,7 @@ impl<M: Machine> Visit<'_, M> {
         Ok(())
     }
 
-    fn core_of(&mut self, thread: Ref<Thread>) -> Outcome<CoreId> {
+    pub(crate) fn core_of(&mut self, thread: Ref<Thread>) -> Outcome<CoreId> {
         let core = self.held.store.get(thread)?.core;
         CoreId::new(u64::from(core)).ok_or(Stop::STALE)
     }

@@ -9,7 +9,7 @@ use anos_machine::{CoreId, CoreSet, Machine, Ref, SchedContext, Slot, SlotRef};
 
 use crate::bounds::{CLEAR_PAGES, MAX_TABLE_SLOTS, RETYPE_COUNT, RETYPE_PAGES};
 use crate::call::Request;
-use crate::context::core_of;
+use crate::context::core_numbered;
 use crate::family::may_derive;
 use crate::{Outcome, Visit};
 
@@ -119,7 +119,7 @@ impl<M: Machine> Visit<'_, M> {
             return Err(Error::InvalidArgument.into());
         }
         let core = match kind {
-            Kind::SchedContext => core_of(request.passed_object(self, Kind::SchedControl, Rights::WRITE)?)?,
+            Kind::SchedContext => core_numbered(request.passed_object(self, Kind::SchedControl, Rights::WRITE)?)?,
             _ => self.me,
         };
         let start = if device {

@@ -324,7 +324,10 @@ impl Store {
         record.watch.reads();
         // SAFETY: the page holds records of this kind and `pointer` is the start of one (`fits`), so it is mapped,
         // aligned, valid whatever its bits, and not used as anything else. The lock of one of its homes is held, so no
-        // other core changes it; the borrow of `self` keeps this one from changing it.
+        // other core changes it; the borrow of `self` keeps this one from changing it. The one exception is what trap code
+        // saves into the record of the thread that it interrupts (registers, floating point, the port's own words): its
+        // core does so without a lock until it says that it is in the kernel. Whoever must know those waits for that
+        // (`bring_in`); who only shows them, shows single words that may be old.
         Ok(unsafe { &*pointer })
     }
 

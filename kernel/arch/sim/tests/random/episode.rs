@@ -2,11 +2,10 @@
 
 use std::collections::VecDeque;
 
-use anos_abi::boot::slot;
 use anos_abi::fault::FaultKind;
 use anos_abi::object::Method;
 use anos_abi::{Error, Kind, SystemCall};
-use anos_machine::{CoreId, Event, Fault, Ref, Slot, Thread};
+use anos_machine::{Event, Fault, Ref, Slot, Thread};
 use anos_sim::check::{self, World};
 use anos_sim::{Access, Config, Message, Numbers, Payload, Sim, core_id};
 
@@ -70,7 +69,7 @@ impl Episode {
         };
         let mut sim = Sim::boot_with(config, &Payload::default().bytes(), 1).expect("boots");
         sim.next_slot = generate::ARENA;
-        populate(&mut sim, &mut numbers);
+        generate::populate(&mut sim, &mut numbers);
         sim.settle();
         let world = check::check(&sim).expect("a fresh system keeps every rule");
         let asked = vec![None; anos_sim::memory::index(cores)];
@@ -293,56 +292,5 @@ impl Episode {
         self.watch.step(&self.sim, &self.world, &world, asked.filter(|_| refused.is_none()));
         self.world = world;
         true
-    }
-}
-
-/// A few objects of every kind, and threads on every core.
-fn populate(sim: &mut Sim, numbers: &mut Numbers) {
-    for _ in 0..5 {
-        sim.make(Kind::Untyped, numbers.below(10) + 6);
-    }
-    let endpoint = sim.make(Kind::Endpoint, 0);
-    sim.mint(endpoint, 5);
-    sim.make(Kind::Endpoint, 0);
-    let notification = sim.make(Kind::Notification, 0);
-    sim.mint(notification, 3);
-    sim.make_from(slot::UNTYPED, Kind::Reply, 0, 3);
-    sim.copy(slot::CAP_TABLE, 15);
-    sim.copy(slot::ADDRESS_SPACE, 15);
-    let other = sim.make(Kind::AddressSpace, 0);
-    sim.make_from(slot::UNTYPED, Kind::Frame, 1, 3);
-    sim.make_from(slot::UNTYPED, Kind::PageTable, 0, 4);
-    // Tables for the pages that programs like to use: in the root server's space, and in the other.
-    for (space, level) in
-        [(slot::ADDRESS_SPACE, 3), (slot::ADDRESS_SPACE, 2), (slot::ADDRESS_SPACE, 1), (other, 3), (other, 2)]
-    {
-        let table = sim.make(Kind::PageTable, 0);
-        // (With three levels there is no third to put in; with four, the root server has it.)
-        let _ = sim.call(CoreId::BOOT, table, Method::PageTableMap, &[0x20_0000_0000, level], space, 0);
-    }
-    let table = sim.make(Kind::CapTable, 64);
-    for number in 1..12 {
-        let from = numbers.pick(&[endpoint, notification, slot::CAP_TABLE, table, slot::ADDRESS_SPACE, slot::DEBUG]);
-        sim.ok(table, Method::CapTableCopy, &[number, 15], from);
-    }
-    let cores = sim.board.config.cores;
-    for number in 0..cores * 2 + 1 {
-        let priority = u8::try_from(numbers.below(3) + 100).expect("small");
-        let program = sim.new_thread(number % cores, priority);
-        if numbers.percent(25) {
-            sim.ok(program.slot, Method::ThreadSetTable, &[], table);
-        }
-        if numbers.percent(50) {
-            sim.ok(program.slot, Method::ThreadSetFaultEndpoint, &[], endpoint);
-        }
-        if numbers.percent(30) {
-            sim.ok(program.slot, Method::ThreadSetSpace, &[], other);
-        }
-        sim.ok(program.slot, Method::ThreadStart, &[0x40_0000, 0x3f_0000_0000], 0);
-        if numbers.percent(20) {
-            sim.limit(number % cores, program.context, 20_000, 100_000, numbers.percent(50));
-        } else if numbers.percent(15) {
-            sim.ok(program.slot, Method::ThreadSetContext, &[], 0);
-        }
     }
 }

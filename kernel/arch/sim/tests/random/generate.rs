@@ -4,7 +4,7 @@ use anos_abi::boot::slot;
 use anos_abi::object::Method;
 use anos_abi::syscall::{FOREVER, POLL};
 use anos_abi::{Kind, PAGE_SIZE, SystemCall};
-use anos_machine::{Ref, Slot, Thread};
+use anos_machine::{CoreId, Ref, Slot, Thread};
 use anos_sim::check::World;
 use anos_sim::{Message, Numbers, Sim};
 
@@ -397,4 +397,55 @@ fn retype(numbers: &mut Numbers, table: &Table<'_>, held: &Slot) -> Message {
     let position = if held.device == 1 { numbers.below(held.extent + 1) } else { 0 };
     let pass = if kind == Kind::SchedContext { table.some(numbers, Kind::SchedControl) } else { 0 };
     Message::new(0).words(&[kind as u64, size, count, position]).pass(pass).receive(table.room(numbers, count))
+}
+
+/// A few objects of every kind, and threads on every core.
+pub fn populate(sim: &mut Sim, numbers: &mut Numbers) {
+    for _ in 0..5 {
+        sim.make(Kind::Untyped, numbers.below(10) + 6);
+    }
+    let endpoint = sim.make(Kind::Endpoint, 0);
+    sim.mint(endpoint, 5);
+    sim.make(Kind::Endpoint, 0);
+    let notification = sim.make(Kind::Notification, 0);
+    sim.mint(notification, 3);
+    sim.make_from(slot::UNTYPED, Kind::Reply, 0, 3);
+    sim.copy(slot::CAP_TABLE, 15);
+    sim.copy(slot::ADDRESS_SPACE, 15);
+    let other = sim.make(Kind::AddressSpace, 0);
+    sim.make_from(slot::UNTYPED, Kind::Frame, 1, 3);
+    sim.make_from(slot::UNTYPED, Kind::PageTable, 0, 4);
+    // Tables for the pages that programs like to use: in the root server's space, and in the other.
+    for (space, level) in
+        [(slot::ADDRESS_SPACE, 3), (slot::ADDRESS_SPACE, 2), (slot::ADDRESS_SPACE, 1), (other, 3), (other, 2)]
+    {
+        let table = sim.make(Kind::PageTable, 0);
+        // (With three levels there is no third to put in; with four, the root server has it.)
+        let _ = sim.call(CoreId::BOOT, table, Method::PageTableMap, &[0x20_0000_0000, level], space, 0);
+    }
+    let table = sim.make(Kind::CapTable, 64);
+    for number in 1..12 {
+        let from = numbers.pick(&[endpoint, notification, slot::CAP_TABLE, table, slot::ADDRESS_SPACE, slot::DEBUG]);
+        sim.ok(table, Method::CapTableCopy, &[number, 15], from);
+    }
+    let cores = sim.board.config.cores;
+    for number in 0..cores * 2 + 1 {
+        let priority = u8::try_from(numbers.below(3) + 100).expect("small");
+        let program = sim.new_thread(number % cores, priority);
+        if numbers.percent(25) {
+            sim.ok(program.slot, Method::ThreadSetTable, &[], table);
+        }
+        if numbers.percent(50) {
+            sim.ok(program.slot, Method::ThreadSetFaultEndpoint, &[], endpoint);
+        }
+        if numbers.percent(30) {
+            sim.ok(program.slot, Method::ThreadSetSpace, &[], other);
+        }
+        sim.ok(program.slot, Method::ThreadStart, &[0x40_0000, 0x3f_0000_0000], 0);
+        if numbers.percent(20) {
+            sim.limit(number % cores, program.context, 20_000, 100_000, numbers.percent(50));
+        } else if numbers.percent(15) {
+            sim.ok(program.slot, Method::ThreadSetContext, &[], 0);
+        }
+    }
 }
