@@ -1,7 +1,7 @@
 //! What the suite can't say in Rust: all registers at once, a thread in a foreign address space, floating point.
 //!
 //! Both architectures offer the same: [`helper_entry`], [`start_probe`], [`raw_system_call`] with [`REGISTERS`],
-//! the [`hands`] code, and the floating-point functions.
+//! the [`hands`] code, the floating-point functions, and what else a case must know of the machine.
 
 #[cfg(target_arch = "riscv64")]
 mod riscv64;

@@ -13,6 +13,15 @@ mod programs;
 
 pub use programs::*;
 
+/// The architecture's number in BootInfo.
+pub const NUMBER: u64 = 2;
+/// Whether the machine is a PC, with I/O ports, code segments, and a timer (HPET) that sends messages.
+pub const IS_PC: bool = false;
+/// The serial port's interrupt line, and whether it is level-triggered.
+pub const UART_LINE: (u64, bool) = (10, true);
+/// Whether dividing by zero is a fault.
+pub const DIVISION_FAULTS: bool = false;
+
 /// The roles, and `ra`, `gp`, `t5`, `t6`, `s0` to `s11`.
 pub const REGISTERS: usize = 29;
 
@@ -445,6 +454,40 @@ fn any_vector() -> u64 {
     all
 }
 
+/// Assembly: for each floating-point register `fN`, the given lines, with `\\n` for N.
+macro_rules! each_float {
+    ($($line:literal),*) => {
+        concat!(
+            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31\n",
+            $($line, "\n",)*
+            ".endr"
+        )
+    };
+}
+
+/// Assembly: `{value}`, `{value}` + 1 and so on into the floating-point registers; it ends 32 higher.
+macro_rules! fill_floats {
+    () => {
+        each_float!("fmv.d.x f\\n, {value}", "addi {value}, {value}, 1")
+    };
+}
+
+/// Assembly: how many of them differ from (`snez`), or hold (`seqz`), what [`fill_floats`] puts there, into `{count}`.
+macro_rules! count_floats {
+    ($set:literal) => {
+        concat!(
+            "li {count}, 0\n",
+            each_float!(
+                "fmv.x.d {held}, f\\n",
+                "sub {held}, {held}, {value}",
+                $set,
+                "add {count}, {count}, {held}",
+                "addi {value}, {value}, 1"
+            )
+        )
+    };
+}
+
 /// Fills all floating-point registers with `pattern`, `pattern + 1` and so on, vector registers too where there are some,
 /// computes for a while with the others, and says how many have changed.
 pub fn hold_floats(pattern: u64, rounds: u64) -> u64 {
@@ -461,24 +504,14 @@ fn hold_scalars(pattern: u64, rounds: u64) -> u64 {
     unsafe {
         asm!(
             "mv {value}, {pattern}",
-            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
-            "fmv.d.x f\\n, {value}",
-            "addi {value}, {value}, 1",
-            ".endr",
+            fill_floats!(),
             "2: addi {rounds}, {rounds}, -1",
             "bnez {rounds}, 2b",
             "mv {value}, {pattern}",
-            "li {changed}, 0",
-            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
-            "fmv.x.d {held}, f\\n",
-            "sub {held}, {held}, {value}",
-            "snez {held}, {held}",
-            "add {changed}, {changed}, {held}",
-            "addi {value}, {value}, 1",
-            ".endr",
+            count_floats!("snez {held}, {held}"),
             pattern = in(reg) pattern,
             rounds = inout(reg) rounds => _,
-            value = out(reg) _, held = out(reg) _, changed = out(reg) changed,
+            value = out(reg) _, held = out(reg) _, count = out(reg) changed,
             out("fs0") _, out("fs1") _, out("fs2") _, out("fs3") _, out("fs4") _, out("fs5") _, out("fs6") _,
             out("fs7") _, out("fs8") _, out("fs9") _, out("fs10") _, out("fs11") _,
             out("ft0") _, out("ft1") _, out("ft2") _, out("ft3") _, out("ft4") _, out("ft5") _, out("ft6") _,
@@ -497,15 +530,8 @@ pub fn matching_floats(pattern: u64) -> u64 {
     // SAFETY: only registers that are named change.
     unsafe {
         asm!(
-            "li {matching}, 0",
-            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
-            "fmv.x.d {held}, f\\n",
-            "sub {held}, {held}, {value}",
-            "seqz {held}, {held}",
-            "add {matching}, {matching}, {held}",
-            "addi {value}, {value}, 1",
-            ".endr",
-            value = inout(reg) pattern => _, held = out(reg) _, matching = out(reg) matching,
+            count_floats!("seqz {held}, {held}"),
+            value = inout(reg) pattern => _, held = out(reg) _, count = out(reg) matching,
             options(nomem, nostack),
         );
     }
@@ -525,21 +551,11 @@ pub fn hold_floats_over_foreign_call(pattern: u64) -> u64 {
     // SAFETY: only registers that are named change; the call is told to the case, which changes its result.
     unsafe {
         asm!(
-            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
-            "fmv.d.x f\\n, {value}",
-            "addi {value}, {value}, 1",
-            ".endr",
+            fill_floats!(),
             "ecall",
             "addi {value}, {value}, -32",
-            "li {changed}, 0",
-            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
-            "fmv.x.d {held}, f\\n",
-            "sub {held}, {held}, {value}",
-            "snez {held}, {held}",
-            "add {changed}, {changed}, {held}",
-            "addi {value}, {value}, 1",
-            ".endr",
-            value = inout(reg) pattern => _, held = out(reg) _, changed = out(reg) changed,
+            count_floats!("snez {held}, {held}"),
+            value = inout(reg) pattern => _, held = out(reg) _, count = out(reg) changed,
             in("a7") FOREIGN_CALL.0, out("a0") result,
             out("fs0") _, out("fs1") _, out("fs2") _, out("fs3") _, out("fs4") _, out("fs5") _, out("fs6") _,
             out("fs7") _, out("fs8") _, out("fs9") _, out("fs10") _, out("fs11") _,

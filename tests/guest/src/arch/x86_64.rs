@@ -10,6 +10,15 @@ mod programs;
 
 pub use programs::*;
 
+/// The architecture's number in BootInfo.
+pub const NUMBER: u64 = 1;
+/// Whether the machine is a PC, with I/O ports, code segments, and a timer (HPET) that sends messages.
+pub const IS_PC: bool = true;
+/// The serial port's interrupt line, and whether it is level-triggered.
+pub const UART_LINE: (u64, bool) = (4, false);
+/// Whether dividing by zero is a fault.
+pub const DIVISION_FAULTS: bool = true;
+
 /// The roles, and `rcx`, `r11`.
 pub const REGISTERS: usize = 15;
 

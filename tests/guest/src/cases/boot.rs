@@ -5,6 +5,7 @@ use anos::capability::{Capability, SchedControl, Slot, Untyped};
 use anos::{Error, Kind, env};
 
 use super::cases;
+use crate::arch;
 use crate::case::{Case, SPACE, TABLE, core, look, now, to_usize};
 use crate::check::{Failure, Outcome, check, equal};
 use crate::supervisor::command_line;
@@ -28,7 +29,7 @@ fn info() -> Outcome<&'static BootInfo> {
 fn boot_info_is_what_the_machine_is(_: &mut Case) -> Outcome {
     let info = info()?;
     equal!(info.magic, BOOT_INFO_MAGIC);
-    equal!(info.architecture, if cfg!(target_arch = "x86_64") { 1 } else { 2 });
+    equal!(info.architecture, arch::NUMBER);
     check!((1..=64).contains(&info.cores), "{} cores", info.cores);
     equal!(SPACE.info()?.0, info.paging_levels);
     if info.architecture == 2 {
@@ -49,7 +50,7 @@ fn control_capabilities_lie_in_their_slots(_: &mut Case) -> Outcome {
         (slot::ADDRESS_SPACE, Kind::AddressSpace),
         (slot::INTERRUPT_CONTROL, Kind::InterruptControl),
         (slot::DEBUG, Kind::Debug),
-        (slot::IO_PORT_CONTROL, if cfg!(target_arch = "x86_64") { Kind::IoPortControl } else { Kind::Empty }),
+        (slot::IO_PORT_CONTROL, if arch::IS_PC { Kind::IoPortControl } else { Kind::Empty }),
     ];
     for (slot, kind) in kinds {
         equal!((slot, look(Slot::new(slot))?.kind), (slot, kind));

@@ -335,7 +335,7 @@ fn flags_written_from_outside_stay_a_program_s(case: &mut Case) -> Outcome {
     case.eventually(|| window.read(0) > seen)?;
     hands.thread.suspend()?;
     let [kept, ..] = hands.thread.read_registers(OTHER)?;
-    if cfg!(target_arch = "x86_64") {
+    if arch::IS_PC {
         check!(kept & 0x2_3200 == 0x200, "it runs with flags {kept:#x}");
     } else {
         equal!(kept, FLAGS);

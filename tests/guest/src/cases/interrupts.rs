@@ -40,8 +40,6 @@ cases![
 const CONTROL: InterruptControl = InterruptControl::at(Slot::new(anos::abi::boot::slot::INTERRUPT_CONTROL));
 const PORTS: IoPortControl = IoPortControl::at(Slot::new(anos::abi::boot::slot::IO_PORT_CONTROL));
 
-/// The serial port's line, and whether it is level-triggered.
-const LINE: (u64, bool) = if cfg!(target_arch = "x86_64") { (4, false) } else { (10, true) };
 /// A line that is a message where there are some; on x86-64 the last.
 const MESSAGE: u64 = 175;
 /// Where its registers are: the first port, or the physical address.
@@ -103,7 +101,7 @@ impl Uart {
 
 /// The serial port's registers.
 fn uart(case: &mut Case) -> Outcome<Uart> {
-    if cfg!(target_arch = "x86_64") {
+    if arch::IS_PC {
         return Ok(Uart::Ports(PORTS.get(PORT, PORT + 7, case.slot())?));
     }
     Ok(Uart::Memory(device_page(case, REGISTERS)?))
@@ -126,7 +124,7 @@ fn device_page(case: &mut Case, registers: u64) -> Outcome<u64> {
 
 /// The serial port's line.
 fn line(case: &mut Case) -> Result<Interrupt, Error> {
-    let (line, level) = LINE;
+    let (line, level) = arch::UART_LINE;
     let slot = case.slot();
     CONTROL.get(line, level, false, slot)
 }
@@ -134,7 +132,7 @@ fn line(case: &mut Case) -> Result<Interrupt, Error> {
 fn a_line_is_claimed_once(case: &mut Case) -> Outcome {
     let first = line(case)?;
     equal!(look(first.slot())?.kind, Kind::Interrupt);
-    equal!(look(first.slot())?.badge, LINE.0);
+    equal!(look(first.slot())?.badge, arch::UART_LINE.0);
     equal!(line(case), Err(Error::Busy));
     Ok(())
 }
@@ -154,13 +152,13 @@ fn a_line_that_is_none_is_refused(case: &mut Case) -> Outcome {
     for wrong in [256, 1 << 32, u64::MAX] {
         equal!(CONTROL.get(wrong, true, false, slot), Err(Error::InvalidArgument));
     }
-    for words in [[LINE.0, 2, 0], [LINE.0, 0, 2], [LINE.0, u64::MAX, 0]] {
+    for words in [[arch::UART_LINE.0, 2, 0], [arch::UART_LINE.0, 0, 2], [arch::UART_LINE.0, u64::MAX, 0]] {
         let answer = invoke(CONTROL.slot(), Method::InterruptControlGet, &words, None, Some(slot));
         equal!(answer, Err(Error::InvalidArgument));
     }
     let occupied: Endpoint = case.make()?;
-    equal!(CONTROL.get(LINE.0, true, false, occupied.slot()), Err(Error::SlotOccupied));
-    equal!(CONTROL.get(LINE.0, true, false, Slot::new(0)), Err(Error::InvalidSlot));
+    equal!(CONTROL.get(arch::UART_LINE.0, true, false, occupied.slot()), Err(Error::SlotOccupied));
+    equal!(CONTROL.get(arch::UART_LINE.0, true, false, Slot::new(0)), Err(Error::InvalidSlot));
     // The refusals took nothing.
     line(case)?;
     Ok(())
@@ -400,7 +398,7 @@ fn has_pci(case: &mut Case) -> Result<bool, Error> {
 
 /// Whether lines can be messages: always on x86-64, with IMSICs on RISC-V.
 fn has_messages() -> bool {
-    cfg!(target_arch = "x86_64") || arch::devicetree_names(b"riscv,imsics\0")
+    arch::IS_PC || arch::devicetree_names(b"riscv,imsics\0")
 }
 
 fn a_device_s_message_becomes_a_signal(case: &mut Case) -> Outcome {
@@ -411,7 +409,7 @@ fn a_device_s_message_becomes_a_signal(case: &mut Case) -> Outcome {
     }
     let line = line?;
     let message = line.message()?;
-    let sender = if cfg!(target_arch = "x86_64") { Sender::hpet(case)? } else { Some(Sender::edu(case, message)?) };
+    let sender = if arch::IS_PC { Sender::hpet(case)? } else { Some(Sender::edu(case, message)?) };
     let original: Notification = case.make()?;
     let bit = case.mint(original, Rights::WRITE, 8)?;
     let Some(sender) = sender else { return Ok(()) };

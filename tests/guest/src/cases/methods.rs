@@ -10,6 +10,7 @@ use anos::capability::{
 use anos::{Error, Kind, Message, Rights, env, sys};
 
 use super::cases;
+use crate::arch;
 use crate::case::{Case, MEMORY, TABLE, core, look};
 use crate::check::{Outcome, check, equal};
 use crate::supervisor::DEBUG;
@@ -31,7 +32,7 @@ fn one_of_each(case: &mut Case) -> Outcome<[Option<(Kind, Slot)>; 13]> {
     let (table, space, thread): (PageTable, AddressSpace, Thread) = (case.make()?, case.make()?, case.make()?);
     let slots: CapTable = case.make_small()?;
     let line = case.slot();
-    let (number, level) = if cfg!(target_arch = "x86_64") { (4, false) } else { (10, true) };
+    let (number, level) = arch::UART_LINE;
     let interrupts = InterruptControl::at(Slot::new(slot::INTERRUPT_CONTROL));
     interrupts.get(number, level, false, line)?;
     let mut all = [
@@ -49,7 +50,7 @@ fn one_of_each(case: &mut Case) -> Outcome<[Option<(Kind, Slot)>; 13]> {
         None,
         None,
     ];
-    if cfg!(target_arch = "x86_64") {
+    if arch::IS_PC {
         let (ports, control) = (case.slot(), IoPortControl::at(Slot::new(slot::IO_PORT_CONTROL)));
         control.get(0x3ff, 0x3ff, ports)?;
         all[11] = Some((Kind::IoPort, ports));

@@ -6,6 +6,7 @@ use anos::capability::{Capability, Debug, IoPort, IoPortControl, Slot, invoke};
 use anos::{Error, Kind, Rights, env, sys};
 
 use super::cases;
+use crate::arch;
 use crate::case::{Case, core, counters, look};
 use crate::check::{Outcome, check, equal};
 use crate::supervisor::DEBUG;
@@ -26,7 +27,7 @@ cases![
 const CONTROL: IoPortControl = IoPortControl::at(Slot::new(slot::IO_PORT_CONTROL));
 /// The serial port's scratch register: a byte that does nothing.
 const SCRATCH: u16 = 0x3ff;
-const HAS_PORTS: bool = cfg!(target_arch = "x86_64");
+const HAS_PORTS: bool = arch::IS_PC;
 
 /// The ports of the serial interface, where there are ports.
 fn ports(case: &mut Case, first: u16, last: u16) -> Result<IoPort, Error> {
