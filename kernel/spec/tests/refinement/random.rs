@@ -1,16 +1,15 @@
 //! Random programs, seeded.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::collections::VecDeque;
 
 use anos_abi::fault::FaultKind;
 use anos_abi::object::Method;
 use anos_abi::{Kind, SystemCall};
 use anos_machine::{Event, Fault, Ref, Slot, Thread};
 use anos_sim::check::World;
-use anos_sim::{Access, Config, Message, Numbers, Payload, Sim, core_id};
+use anos_sim::{Access, Message, Numbers, core_id};
 
-use crate::generate::{self, Request};
+use crate::generate::{self, Request, Tally};
 use crate::pair::Pair;
 
 /// Steps of one episode; then a fresh machine.
@@ -29,9 +28,6 @@ enum Step {
     Clock { to: u64 },
     Line { line: u32, raised: bool },
 }
-
-/// How often each method was called, and how often it succeeded.
-type Tally = BTreeMap<String, (u64, u64)>;
 
 /// One run of one machine.
 struct Episode {
@@ -59,18 +55,7 @@ pub fn follow(cores: u64, steps: impl Iterator<Item = u64>) -> Result<(), String
 
 impl Episode {
     fn new(cores: u64, seed: u64) -> Episode {
-        let mut numbers = Numbers(seed.wrapping_mul(64).wrapping_add(cores));
-        let config = Config {
-            pages: 512,
-            levels: numbers.pick(&[3, 4]),
-            caches_invalid: numbers.percent(50),
-            tags: numbers.pick(&[0, 8, 100]),
-            ..Config::cores(cores)
-        };
-        let mut sim = Sim::boot_with(config, &Payload::default().bytes(), 1).expect("boots");
-        sim.next_slot = generate::ARENA;
-        generate::populate(&mut sim, &mut numbers);
-        sim.settle();
+        let (numbers, sim) = generate::start(cores, seed);
         let keeper = sim.root().thread;
         let pair = Pair::new(sim);
         Episode { cores, numbers, pair, keeper, plan: VecDeque::new(), steps: Vec::new(), tally: Tally::new() }
@@ -239,17 +224,6 @@ impl Episode {
     }
 }
 
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
-}
-
-/// A seed that is another one each time. Few digits: somebody may have to type it.
-fn seed_from_the_clock() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |since| since.as_secs() % 1_000_000_000 + u64::from(since.subsec_nanos()))
-}
-
 fn episode(cores: u64, seed: u64, tally: &mut Tally) {
     let mut episode = Episode::new(cores, seed);
     if let Err(difference) = episode.play(EPISODE) {
@@ -271,19 +245,8 @@ fn episode(cores: u64, seed: u64, tally: &mut Tally) {
 }
 
 fn play(cores: u64) {
-    let mut tally = Tally::new();
-    if let Some(seed) = number("ANOS_SEED") {
-        return episode(cores, seed, &mut tally);
-    }
-    let steps = number("ANOS_STEPS").unwrap_or(STEPS);
-    let fresh = seed_from_the_clock();
-    println!("{cores} cores; the seed from the clock is ANOS_SEED={fresh}");
-    for seed in (1..=steps.div_ceil(EPISODE)).chain([fresh]) {
-        episode(cores, seed, &mut tally);
-    }
-    for (name, (calls, successes)) in &tally {
-        println!("{name:24} {successes:>8} of {calls:>8}");
-    }
+    let played = generate::play(cores, EPISODE, STEPS, |seed, tally| episode(cores, seed, tally));
+    let Some((tally, _)) = played else { return };
     for state in ["Stopped", "Ready", "Sending", "Calling", "Receiving", "Waiting", "Faulted"] {
         assert!(tally.contains_key(&format!("({state})")), "no thread ever was {state}");
     }

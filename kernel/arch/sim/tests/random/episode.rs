@@ -7,10 +7,9 @@ use anos_abi::object::Method;
 use anos_abi::{Error, Kind, SystemCall};
 use anos_machine::{Event, Fault, Ref, Slot, Thread};
 use anos_sim::check::{self, World};
-use anos_sim::{Access, Config, Message, Numbers, Payload, Sim, core_id};
+use anos_sim::{Access, Message, Numbers, Sim, core_id};
 
-use crate::Tally;
-use crate::generate::{self, Request};
+use crate::generate::{self, Request, Tally};
 use crate::watch::Watch;
 
 /// What happened at a step, for the report of a failure.
@@ -59,18 +58,7 @@ impl Drop for Episode {
 impl Episode {
     /// A machine that has booted, with some objects and threads.
     pub fn new(cores: u64, seed: u64) -> Episode {
-        let mut numbers = Numbers(seed.wrapping_mul(64).wrapping_add(cores));
-        let config = Config {
-            pages: 512,
-            levels: numbers.pick(&[3, 4]),
-            caches_invalid: numbers.percent(50),
-            tags: numbers.pick(&[0, 8, 100]),
-            ..Config::cores(cores)
-        };
-        let mut sim = Sim::boot_with(config, &Payload::default().bytes(), 1).expect("boots");
-        sim.next_slot = generate::ARENA;
-        generate::populate(&mut sim, &mut numbers);
-        sim.settle();
+        let (numbers, sim) = generate::start(cores, seed);
         let world = check::check(&sim).expect("a fresh system keeps every rule");
         let asked = vec![None; anos_sim::memory::index(cores)];
         let keeper = sim.root().thread;

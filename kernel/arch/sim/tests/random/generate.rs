@@ -1,12 +1,15 @@
 //! What a program asks for next: mostly what makes sense, so that deep states are reached; sometimes nonsense.
 
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use anos_abi::boot::slot;
 use anos_abi::object::Method;
 use anos_abi::syscall::{FOREVER, POLL};
 use anos_abi::{Kind, PAGE_SIZE, SystemCall};
 use anos_machine::{CoreId, Ref, Slot, Thread};
 use anos_sim::check::World;
-use anos_sim::{Message, Numbers, Sim};
+use anos_sim::{Config, Message, Numbers, Payload, Sim};
 
 /// The first slot of the root server's table that programs use; they use [`ARENA_SLOTS`].
 pub const ARENA: u32 = 200;
@@ -399,8 +402,61 @@ fn retype(numbers: &mut Numbers, table: &Table<'_>, held: &Slot) -> Message {
     Message::new(0).words(&[kind as u64, size, count, position]).pass(pass).receive(table.room(numbers, count))
 }
 
+/// How often each method was called (or anything else tried), and how often it succeeded.
+pub type Tally = BTreeMap<String, (u64, u64)>;
+
+/// A number from the environment.
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+/// A seed that is another one each time. Few digits: somebody may have to type it.
+fn seed_from_the_clock() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |since| since.as_secs() % 1_000_000_000 + u64::from(since.subsec_nanos()))
+}
+
+/// Plays episodes of so many steps: the one that `ANOS_SEED` names; else `ANOS_STEPS` steps in all (so many if it says
+/// nothing), the same each time, and one more episode with a seed from the clock. Answers what was done, and how many
+/// steps there were; nothing for a single episode, which can't have seen everything.
+pub fn play(cores: u64, length: u64, steps: u64, mut episode: impl FnMut(u64, &mut Tally)) -> Option<(Tally, u64)> {
+    let mut tally = Tally::new();
+    if let Some(seed) = number("ANOS_SEED") {
+        episode(seed, &mut tally);
+        return None;
+    }
+    let steps = number("ANOS_STEPS").unwrap_or(steps);
+    let fresh = seed_from_the_clock();
+    println!("{cores} cores; the seed from the clock is ANOS_SEED={fresh}");
+    for seed in (1..=steps.div_ceil(length)).chain([fresh]) {
+        episode(seed, &mut tally);
+    }
+    for (name, (calls, successes)) in &tally {
+        println!("{name:24} {successes:>8} of {calls:>8}");
+    }
+    Some((tally, steps))
+}
+
+/// A machine that has booted, with some objects and threads; and the numbers that go on deciding.
+pub fn start(cores: u64, seed: u64) -> (Numbers, Sim) {
+    let mut numbers = Numbers(seed.wrapping_mul(64).wrapping_add(cores));
+    let config = Config {
+        pages: 512,
+        levels: numbers.pick(&[3, 4]),
+        caches_invalid: numbers.percent(50),
+        tags: numbers.pick(&[0, 8, 100]),
+        ..Config::cores(cores)
+    };
+    let mut sim = Sim::boot_with(config, &Payload::default().bytes(), 1).expect("boots");
+    sim.next_slot = ARENA;
+    populate(&mut sim, &mut numbers);
+    sim.settle();
+    (numbers, sim)
+}
+
 /// A few objects of every kind, and threads on every core.
-pub fn populate(sim: &mut Sim, numbers: &mut Numbers) {
+fn populate(sim: &mut Sim, numbers: &mut Numbers) {
     for _ in 0..5 {
         sim.make(Kind::Untyped, numbers.below(10) + 6);
     }

@@ -10,48 +10,19 @@ mod episode;
 mod generate;
 mod watch;
 
-use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use anos_abi::object::Method;
 
 use crate::episode::Episode;
+use crate::generate::Tally;
 
 /// Steps of one episode; then a fresh machine.
 const EPISODE: u64 = 2500;
 /// Steps of each test, unless `ANOS_STEPS` says otherwise.
 const STEPS: u64 = 60_000;
 
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
-}
-
-/// A seed that is another one each time. Few digits: somebody may have to type it.
-fn seed_from_the_clock() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |since| since.as_secs() % 1_000_000_000 + u64::from(since.subsec_nanos()))
-}
-
-/// How often each method was called, and how often it succeeded.
-type Tally = BTreeMap<String, (u64, u64)>;
-
 fn play(cores: u64) {
-    let mut tally = Tally::new();
-    if let Some(seed) = number("ANOS_SEED") {
-        Episode::new(cores, seed).play(EPISODE, &mut tally);
-        return;
-    }
-    let steps = number("ANOS_STEPS").unwrap_or(STEPS);
-    let episodes = steps.div_ceil(EPISODE);
-    let fresh = seed_from_the_clock();
-    println!("{cores} cores; the seed from the clock is ANOS_SEED={fresh}");
-    for seed in (1..=episodes).chain([fresh]) {
-        Episode::new(cores, seed).play(EPISODE, &mut tally);
-    }
-    for (name, (calls, successes)) in &tally {
-        println!("{name:24} {successes:>8} of {calls:>8}");
-    }
+    let episode = |seed, tally: &mut Tally| Episode::new(cores, seed).play(EPISODE, tally);
+    let Some((tally, steps)) = generate::play(cores, EPISODE, STEPS, episode) else { return };
     // Power off and reboot never come back, and so never succeed; 50,000 steps reach everything else.
     let missing = |method: &&Method| {
         let name = format!("{method:?}");
