@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use anos_abi::{Error, PAGE_SIZE, Rights};
 use anos_interfaces::start::{MAPPINGS_START, slot};
 
-use crate::capability::{Capability, Frame, PageTable, Slot, Untyped};
+use crate::capability::{AddressSpace, Capability, Frame, PageTable, Slot, Untyped};
 use crate::{env, slots};
 
 /// The slot of the Untyped that everything is made from; 0: the one every program starts with.
@@ -56,18 +56,23 @@ pub fn make<T: Capability>(size: u64) -> Result<T, Error> {
 
 /// Maps a Frame into this program's address space, and makes the page tables that it takes.
 pub fn map(frame: Frame, address: u64, rights: Rights, uncached: bool) -> Result<(), Error> {
+    map_into(env::OWN_SPACE, frame, address, rights, uncached)
+}
+
+/// Maps a Frame into an address space, and makes the page tables that it takes out of this program's memory.
+pub fn map_into(space: AddressSpace, frame: Frame, address: u64, rights: Rights, uncached: bool) -> Result<(), Error> {
     loop {
-        match frame.map(env::OWN_SPACE, address, rights, uncached) {
-            Err(Error::MissingTable) => add_table(address)?,
+        match frame.map(space, address, rights, uncached) {
+            Err(Error::MissingTable) => add_table(space, address)?,
             done => return done,
         }
     }
 }
 
 /// Makes the highest page table that is missing for this address.
-fn add_table(address: u64) -> Result<(), Error> {
+fn add_table(space: AddressSpace, address: u64) -> Result<(), Error> {
     let table: PageTable = make(0)?;
-    let mut levels = (1..=HIGHEST_LEVEL).map(|level| table.map(env::OWN_SPACE, address, level));
+    let mut levels = (1..=HIGHEST_LEVEL).map(|level| table.map(space, address, level));
     let mapped = levels.find(|mapped| *mapped != Err(Error::MissingTable)).unwrap_or(Err(Error::MissingTable));
     if mapped.is_err() {
         slots::delete(table.slot())?;

@@ -122,7 +122,8 @@ pub unsafe extern "C" fn boot_early(hart_id: u64, devicetree: u64, load_address:
     // SAFETY: `lay_out` mapped the registers in the final direct map.
     let interrupts = unsafe { Interrupts::new(plan.description.controller, mode.window()) };
     let (sstc, vectors) = (plan.description.sstc, plan.description.vectors);
-    let platform = Platform { mode, root, frequency, counter_start: csr::time(), sstc, vectors, interrupts };
+    let (counter_start, user_counters) = (csr::time(), user_counters(&plan.description));
+    let platform = Platform { mode, root, frequency, counter_start, sstc, vectors, user_counters, interrupts };
     hart.prepare(CoreId::BOOT, hart_id, &platform);
     // SAFETY: nobody has looked at it, and no other hart runs.
     unsafe { PLATFORM.set(platform) };
@@ -176,6 +177,14 @@ fn choose_mode(description: &Description, early_root: u64) -> Mode {
     unsafe { csr::set_translation(before) };
     csr::flush_translations();
     accepted.unwrap_or(Mode::Sv39)
+}
+
+/// The counters that user mode may read: the clock. With `counters=user` on the command line also `cycle` and `instret`:
+/// they tell a program how long other programs and the kernel took, down to the instruction, and with that what they were
+/// doing. So that is only for a system that measures.
+fn user_counters(description: &Description) -> u64 {
+    let all = lists(description.command_line(), b"counters=user", b' ');
+    if all { csr::ALL_COUNTERS } else { csr::TIME_COUNTER }
 }
 
 /// Decides what memory is whose, and builds the kernel's page tables. Gives the root table.

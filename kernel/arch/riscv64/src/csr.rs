@@ -25,6 +25,11 @@ pub const TIMER: u64 = 1 << 5;
 /// `sie` and `sip`: the interrupt controller.
 pub const EXTERNAL: u64 = 1 << 9;
 
+/// `scounteren`: user mode may read `time`.
+pub const TIME_COUNTER: u64 = 1 << 1;
+/// `scounteren`: user mode may read `time`, `cycle` and `instret`.
+pub const ALL_COUNTERS: u64 = TIME_COUNTER | 1 << 0 | 1 << 2;
+
 /// Defines functions that read or write one register each.
 macro_rules! registers {
     ($($(#[$doc:meta])* $name:ident($instruction:literal $(, $value:ident)?) $(-> $result:ty)?;)*) => {$(

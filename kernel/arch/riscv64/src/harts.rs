@@ -28,7 +28,7 @@ static READY: AtomicBool = AtomicBool::new(false);
 /// of its vector registers and its address-space ids.
 pub fn set_up(platform: &Platform, hart: &Hart) {
     time::set_timer(platform, u64::MAX);
-    csr::set_user_counters(1 << 1);
+    csr::set_user_counters(platform.user_counters);
     fpu::set_up(platform.vectors, hart.core);
     machine::count_tags();
     csr::enable(csr::SOFTWARE | csr::TIMER);

@@ -24,6 +24,7 @@ pub static PLATFORM: SetOnce<Platform> = SetOnce::new(Platform {
     counter_start: 0,
     sstc: false,
     vectors: false,
+    user_counters: 0,
     interrupts: Interrupts::NONE,
 });
 
@@ -51,6 +52,8 @@ pub struct Platform {
     pub sstc: bool,
     /// Every hart has a vector unit.
     pub vectors: bool,
+    /// Which counters user mode may read, as in `scounteren`.
+    pub user_counters: u64,
     /// The interrupt controller.
     pub interrupts: Interrupts,
 }

@@ -1,0 +1,124 @@
+//! The figures, by category, and how they are measured one after the other.
+
+use alloc::string::String;
+
+use anos::abi::boot::slot;
+use anos::capability::{Debug, Slot};
+use anos::{env, println};
+
+use crate::arch::{EXACT_INSTRUCTIONS, Entry};
+use crate::figures::{Failure, Figure, Outcome, there_and_back};
+use crate::record::{Record, Request};
+use crate::stage::{Place, RUNS, Stage, WARM_UP, make_heap, signal_done};
+
+mod calls;
+mod ipc;
+mod notify;
+mod sched;
+
+/// All runs of a figure.
+const ROUNDS: u64 = RUNS + WARM_UP;
+
+/// A figure: its name, and how it is measured.
+pub struct Measurement {
+    /// The name. It stays: figures of different times are compared by it.
+    pub name: &'static str,
+    /// Measures, and gives the instructions of each run.
+    pub function: fn(&mut Stage) -> Outcome,
+}
+
+/// The list of a category's figures.
+macro_rules! measurements {
+    ($($name:literal: $function:expr,)*) => {
+        /// The figures of this category.
+        pub const MEASUREMENTS: &[$crate::cases::Measurement] =
+            &[$($crate::cases::Measurement { name: $name, function: $function }),*];
+    };
+}
+pub(crate) use measurements;
+
+const ALL: &[&[Measurement]] = &[ipc::MEASUREMENTS, notify::MEASUREMENTS, calls::MEASUREMENTS, sched::MEASUREMENTS];
+
+/// The kernel's console and power switch.
+const DEBUG: Debug = Debug::at(Slot::new(slot::DEBUG));
+
+/// Measures everything, and switches the machine off.
+pub fn main() {
+    let (mut measured, mut failed) = (0, 0);
+    let set_up = make_heap().map_err(Failure::from).and_then(|()| Ok(Stage::new()?));
+    match set_up.and_then(|mut stage| calibrate(&mut stage).map(|()| stage)) {
+        Ok(mut stage) => {
+            for measurement in ALL.iter().copied().flatten().filter(|measurement| is_wanted(measurement.name)) {
+                let good = measure(&mut stage, measurement);
+                if good { measured += 1 } else { failed += 1 }
+            }
+        }
+        Err(failure) => {
+            failed += 1;
+            println!("FAILED set up: {failure}");
+        }
+    }
+    println!("anos-bench: {measured} measured, {failed} failed");
+    let error = DEBUG.reset(false);
+    println!("anos-bench: power off: {error}");
+}
+
+/// Whether the command line asks for this figure: `filter=TEXT` wants those whose names contain it.
+fn is_wanted(name: &str) -> bool {
+    let Some(info) = env::boot_info() else { return true };
+    let bytes = usize::try_from(info.command_line_bytes).unwrap_or(0);
+    let line = String::from_utf8_lossy(info.command_line.get(..bytes).unwrap_or_default());
+    let filter = line.split_ascii_whitespace().find_map(|word| word.strip_prefix("filter="));
+    filter.is_none_or(|filter| name.contains(filter))
+}
+
+fn measure(stage: &mut Stage, measurement: &Measurement) -> bool {
+    let name = measurement.name;
+    let outcome = (measurement.function)(stage).and_then(|samples| Figure::of(&samples));
+    let cleared = stage.clear();
+    match outcome.and_then(|figure| Ok(cleared.map(|()| figure)?)) {
+        Ok(Figure { min, median, max, runs }) => {
+            println!("figure {name} {min} {median} {max} {runs}");
+            true
+        }
+        Err(failure) => {
+            println!("FAILED {name}: {failure}");
+            false
+        }
+    }
+}
+
+/// Finds out what two stamps cost, and makes sure that the counter counts instructions.
+fn calibrate(stage: &mut Stage) -> Outcome<()> {
+    let cost = |stage: &mut Stage, entry| -> Outcome<u64> {
+        let samples = alone(stage, entry, Record { rounds: ROUNDS, ..Record::default() })?;
+        let Figure { min, max, .. } = Figure::of(&samples)?;
+        stage.clear()?;
+        if min == max { Ok(min) } else { Err(Failure("two stamps are not always equally far apart".into())) }
+    };
+    let overhead = cost(stage, Entry::Nothing)?;
+    stage.overhead = overhead;
+    let exact = cost(stage, Entry::Exact)?;
+    if exact != EXACT_INSTRUCTIONS {
+        let what =
+            alloc::format!("the counter counts {exact} for {EXACT_INSTRUCTIONS} instructions: not under icount?");
+        return Err(Failure(what));
+    }
+    println!("overhead {overhead}");
+    Ok(())
+}
+
+/// Measures with one thread.
+fn alone(stage: &mut Stage, entry: Entry, record: Record) -> Outcome {
+    let worker = stage.worker(Place::Here, 100, entry, Record { last: signal_done(), ..record })?;
+    worker.start()?;
+    stage.run()?;
+    Ok(there_and_back(&worker.samples(), stage.overhead))
+}
+
+/// Measures a system call that is made again and again, with another in between; both must succeed.
+fn repeated(stage: &mut Stage, first: Request, measured: Request, between: Request) -> Outcome {
+    let between = [between, Request::default()];
+    let record = Record { rounds: ROUNDS, first, measured, between, ..Record::default() };
+    alone(stage, Entry::Call, record)
+}
