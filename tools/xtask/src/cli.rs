@@ -32,6 +32,8 @@ pub enum Verb {
     Size(SizeOptions),
     /// Show how deep the release kernel's stacks get; fails if one is too small, or at recursion or an indirect call
     Depth(DepthOptions),
+    /// Count the instructions of what the kernel does, beside those that others need
+    Bench(BenchOptions),
     /// Boot under GDB, stopped before the first instruction
     Debug(RunOptions),
     /// Put faults into the kernel, one at a time; fails if there is one that no test notices
@@ -184,6 +186,26 @@ pub struct SizeOptions {
     /// List the panic functions that are linked into the kernel; fails if a release kernel has one
     #[arg(long)]
     pub check_panics: bool,
+}
+
+/// Which figures to measure, and what to do with them.
+#[derive(Args, Clone)]
+pub struct BenchOptions {
+    /// Architecture [default: both]
+    #[arg(long, value_enum)]
+    pub arch: Option<Architecture>,
+    /// Number of cores; the figures are of one of them
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub cores: u32,
+    /// Measure only figures whose names have this in them
+    #[arg(long, value_name = "NAME")]
+    pub filter: Option<String>,
+    /// Write the figures into this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Compare with the figures in this file; fails if one is more than 2 % and more than 2 instructions higher
+    #[arg(long, value_name = "FILE")]
+    pub compare: Option<PathBuf>,
 }
 
 /// Whose stacks to measure.

@@ -7,11 +7,12 @@
 //! - [`test`] with [`tally`]: everything that is tested; [`guest`]: QEMU on a terminal of ours; [`shell`], [`boots`],
 //!   [`bad_boots`], [`last_words`] with [`gdb`], [`reproducible`]: what is tested that way;
 //! - [`check`] with [`unsafe_count`], [`loops`] and [`book`]: formatting, lints, style, what the book says; [`size`]: what the kernel weighs; [`depth`]: how deep its
-//!   stacks get;
+//!   stacks get; [`bench`]: what the kernel's services cost;
 //! - [`mutants`]: whether the tests would notice; [`debug`]: GDB; [`fresh_machine`]: the README's commands on a clean Debian.
 #![forbid(unsafe_code)]
 
 mod bad_boots;
+mod bench;
 mod book;
 mod boots;
 mod build;
@@ -69,6 +70,7 @@ fn perform(verb: &Verb) -> Result<ExitCode> {
         Verb::Check(options) => check::command(&workspace, options),
         Verb::Size(options) => size::command(&workspace, options),
         Verb::Depth(options) => depth::command(&workspace, options),
+        Verb::Bench(options) => bench::command(&workspace, options),
         Verb::Debug(options) => debug::command(&workspace, options),
         Verb::Mutants(options) => mutants::command(&workspace, options),
         Verb::Boots(options) => boots::command(&workspace, options),

@@ -50,6 +50,11 @@ impl Spinner {
         Spinner { bar, started: Instant::now() }
     }
 
+    /// Says what it is at now; only a terminal shows it.
+    pub fn tell(&self, text: &str) {
+        self.bar.set_message(text.to_string());
+    }
+
     /// Seconds so far.
     pub fn seconds(&self) -> f64 {
         self.started.elapsed().as_secs_f64()

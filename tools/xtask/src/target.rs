@@ -174,6 +174,8 @@ pub enum Suite {
     Reproducible,
     /// The suite that runs in the guest
     Guest,
+    /// What the kernel's services cost, compared with the figures that are kept
+    Bench,
     /// What can't boot, and a kernel that fails: each must say why
     BadBoots,
     /// Typing at the shell
@@ -184,8 +186,16 @@ pub enum Suite {
 
 impl Suite {
     /// Every suite, the cheapest first.
-    pub const ALL: [Suite; 7] =
-        [Suite::Host, Suite::Size, Suite::Reproducible, Suite::Guest, Suite::BadBoots, Suite::Shell, Suite::Boots];
+    pub const ALL: [Suite; 8] = [
+        Suite::Host,
+        Suite::Size,
+        Suite::Reproducible,
+        Suite::Guest,
+        Suite::Bench,
+        Suite::BadBoots,
+        Suite::Shell,
+        Suite::Boots,
+    ];
 }
 
 /// A number of cores, as people say it.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use crate::bad_boots;
+use crate::bench;
 use crate::boots::{self, Plan};
 use crate::build::{self, Products, Voice};
 use crate::cli::{MachineOptions, TestOptions};
@@ -69,6 +70,12 @@ fn perform(workspace: &Workspace, options: &TestOptions, suite: Suite, tally: &m
         Suite::Guest => {
             for architecture in architectures {
                 guest_tests(workspace, options, architecture, tally);
+            }
+        }
+        Suite::Bench => {
+            for architecture in architectures {
+                let name = format!("no service of the kernel for {} costs more than it did", architecture.name());
+                timed(tally, &name, || bench::test(workspace, architecture));
             }
         }
         Suite::BadBoots => {

@@ -1,0 +1,138 @@
+//! `cargo xtask bench`: what the kernel's services cost, in instructions.
+//!
+//! The guest (`tests/bench`) measures and says so line by line; here its figures are collected, shown beside those of
+//! peers, written to a file and compared with one.
+//!
+//! - [`figures`]: the figures as they are kept; [`compare`]: what has become worse;
+//! - [`peers`]: what others need; [`table`]: both, for people.
+
+mod compare;
+mod figures;
+mod peers;
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::build::{self, Products, Voice};
+use crate::cli::{BenchOptions, MachineOptions};
+use crate::progress::{Spinner, fail, say};
+use crate::target::{Architecture, Profile, cores_shown};
+use crate::test::{boot, test_machine};
+use crate::workspace::Workspace;
+
+use figures::{Figure, read};
+use peers::Peers;
+
+/// The system that measures.
+const SYSTEM: &str = "bench";
+/// How long the guest may take for one figure.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long the rest of a line may take.
+const LINE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The figures that are kept with the sources.
+pub fn kept(root: &Path) -> PathBuf {
+    root.join("tests/bench/figures.json")
+}
+
+/// Measures, and shows, keeps and compares the figures.
+pub fn command(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode> {
+    let peers = Peers::read(&workspace.root)?;
+    // Before anything takes time: whether there is something to compare with.
+    let before = options.compare.as_deref().map(read).transpose()?;
+    let mut figures = Vec::new();
+    let mut failures = Vec::new();
+    for architecture in Architecture::selected(options.arch) {
+        let products = build::build(workspace, architecture, Profile::Release, SYSTEM, Voice::Quiet)?;
+        let run = measure(&products, architecture, options.cores, options.filter.as_deref())?;
+        println!("{}", table::of(architecture, options.cores, &run.figures, &peers));
+        figures.extend(run.figures);
+        failures.extend(run.failures);
+    }
+    failures.iter().for_each(|failure| fail(failure));
+    if let Some(path) = &options.json {
+        figures::write(path, &figures)?;
+        say("Written", &path.display().to_string());
+    }
+    let mut good = failures.is_empty();
+    if let (Some(before), Some(path)) = (before, &options.compare) {
+        let wanted = |figure: &Figure| asked_for(figure, options);
+        let before: Vec<Figure> = before.into_iter().filter(wanted).collect();
+        let difference = compare::compare(&before, &figures);
+        println!("compared with {}: {difference}", path.display());
+        good &= difference.is_good();
+    }
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether a figure of another run is one that this run was to measure.
+fn asked_for(figure: &Figure, options: &BenchOptions) -> bool {
+    options.arch.is_none_or(|architecture| architecture.name() == figure.arch)
+        && figure.cores == options.cores
+        && options.filter.as_deref().is_none_or(|filter| figure.name.contains(filter))
+}
+
+/// Measures on one core, and compares with what is kept: for `cargo xtask test`.
+pub fn test(workspace: &Workspace, architecture: Architecture) -> Result<()> {
+    let path = kept(&workspace.root);
+    let before: Vec<Figure> =
+        read(&path)?.into_iter().filter(|figure| figure.arch == architecture.name() && figure.cores == 1).collect();
+    ensure!(!before.is_empty(), "{} has no figures for {}", path.display(), architecture.name());
+    let products = build::build(workspace, architecture, Profile::Release, SYSTEM, Voice::Quiet)?;
+    let run = measure(&products, architecture, 1, None)?;
+    ensure!(run.failures.is_empty(), "{}", run.failures.join("\n"));
+    let difference = compare::compare(&before, &run.figures);
+    ensure!(difference.is_complete(), "other figures than those kept: {difference}");
+    ensure!(difference.is_good(), "{difference}");
+    Ok(())
+}
+
+/// What came of a run.
+struct Run {
+    figures: Vec<Figure>,
+    failures: Vec<String>,
+}
+
+/// Boots the guest and listens.
+fn measure(products: &Products, architecture: Architecture, cores: u32, filter: Option<&str>) -> Result<Run> {
+    let name = format!("{}, {}", architecture.name(), cores_shown(cores));
+    let spinner = Spinner::new("Measuring", &name);
+    let mut guest = boot(products, architecture, &machine(architecture, cores, filter)?)?;
+    let mut run = Run { figures: Vec::new(), failures: Vec::new() };
+    loop {
+        let (which, _) = guest.expect_any(&["figure ", "FAILED ", "anos-bench: "], PATIENCE)?;
+        let line = guest.expect("\n", LINE_PATIENCE)?.trim_end().to_string();
+        match which {
+            0 => {
+                let figure = Figure::parse(&line, architecture, cores).with_context(|| format!("figure {line}"))?;
+                spinner.tell(&format!("{name}: {}", figure.name));
+                run.figures.push(figure);
+            }
+            1 => run.failures.push(format!("{}: {line}", architecture.name())),
+            _ => {
+                guest.expect_end()?;
+                let counted = format!("{} measured, {} failed", run.figures.len(), run.failures.len());
+                ensure!(line == counted, "{}", guest.report(&format!("the guest counts {line}, but said {counted}")));
+                ensure!(line != "0 measured, 0 failed", "no figure has a name with {:?} in it", filter.unwrap_or(""));
+                return Ok(run);
+            }
+        }
+    }
+}
+
+/// The machine: time is the count of instructions, and programs may read it.
+fn machine(architecture: Architecture, cores: u32, filter: Option<&str>) -> Result<MachineOptions> {
+    let mut words = vec!["counters=user".to_string()];
+    if let Some(filter) = filter {
+        if filter.is_empty() || filter.contains(char::is_whitespace) {
+            bail!("a filter is a part of a name, like ipc/");
+        }
+        words.push(format!("filter={filter}"));
+    }
+    let usual = test_machine(architecture.machines()[0], cores);
+    Ok(MachineOptions { append: Some(words.join(" ")), icount: true, ..usual })
+}
