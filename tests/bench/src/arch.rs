@@ -21,7 +21,9 @@ pub enum Entry {
     Nothing,
     /// [`EXACT_INSTRUCTIONS`] that do nothing.
     Exact,
-    /// Only the first stamp's end: where a new thread arrives.
+    /// Steps, one after the other, once; what they lead to has the other stamp.
+    Steps,
+    /// Where a new thread arrives: only the other stamp.
     Arrive,
 }
 
@@ -36,6 +38,7 @@ unsafe extern "C" {
     static bench_store_behind: u8;
     static bench_nothing: u8;
     static bench_exact: u8;
+    static bench_steps: u8;
     static bench_arrive: u8;
 }
 
@@ -58,6 +61,7 @@ pub fn entry(entry: Entry) -> u64 {
         Entry::Store => &raw const bench_store,
         Entry::Nothing => &raw const bench_nothing,
         Entry::Exact => &raw const bench_exact,
+        Entry::Steps => &raw const bench_steps,
         Entry::Arrive => &raw const bench_arrive,
     })
 }

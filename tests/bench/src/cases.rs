@@ -12,9 +12,13 @@ use crate::record::{Record, Request};
 use crate::stage::{Place, RUNS, Stage, WARM_UP, make_heap, signal_done};
 
 mod calls;
+mod faults;
+mod interrupts;
 mod ipc;
 mod notify;
+mod objects;
 mod sched;
+mod threads;
 
 /// All runs of a figure.
 const ROUNDS: u64 = RUNS + WARM_UP;
@@ -37,7 +41,16 @@ macro_rules! measurements {
 }
 pub(crate) use measurements;
 
-const ALL: &[&[Measurement]] = &[ipc::MEASUREMENTS, notify::MEASUREMENTS, calls::MEASUREMENTS, sched::MEASUREMENTS];
+const ALL: &[&[Measurement]] = &[
+    ipc::MEASUREMENTS,
+    notify::MEASUREMENTS,
+    calls::MEASUREMENTS,
+    sched::MEASUREMENTS,
+    interrupts::MEASUREMENTS,
+    faults::MEASUREMENTS,
+    objects::MEASUREMENTS,
+    threads::MEASUREMENTS,
+];
 
 /// The kernel's console and power switch.
 const DEBUG: Debug = Debug::at(Slot::new(slot::DEBUG));
@@ -91,7 +104,7 @@ fn measure(stage: &mut Stage, measurement: &Measurement) -> bool {
 /// Finds out what two stamps cost, and makes sure that the counter counts instructions.
 fn calibrate(stage: &mut Stage) -> Outcome<()> {
     let cost = |stage: &mut Stage, entry| -> Outcome<u64> {
-        let samples = alone(stage, entry, Record { rounds: ROUNDS, ..Record::default() })?;
+        let samples = alone(stage, entry, Record::default())?;
         let Figure { min, max, .. } = Figure::of(&samples)?;
         stage.clear()?;
         if min == max { Ok(min) } else { Err(Failure("two stamps are not always equally far apart".into())) }
@@ -108,17 +121,17 @@ fn calibrate(stage: &mut Stage) -> Outcome<()> {
     Ok(())
 }
 
-/// Measures with one thread.
+/// Measures with one thread, from each start to its own end.
 fn alone(stage: &mut Stage, entry: Entry, record: Record) -> Outcome {
-    let worker = stage.worker(Place::Here, 100, entry, Record { last: signal_done(), ..record })?;
+    let worker = stage.worker(Place::Here, 100, entry, Record { rounds: ROUNDS, last: signal_done(), ..record })?;
     worker.start()?;
     stage.run()?;
     Ok(there_and_back(&worker.samples(), stage.overhead))
 }
 
 /// Measures a system call that is made again and again, with another in between; both must succeed.
-fn repeated(stage: &mut Stage, first: Request, measured: Request, between: Request) -> Outcome {
+fn repeated(stage: &mut Stage, measured: Request, between: Request) -> Outcome {
     let between = [between, Request::default()];
-    let record = Record { rounds: ROUNDS, first, measured, between, ..Record::default() };
+    let record = Record { measured, between, ..Record::default() };
     alone(stage, Entry::Call, record)
 }

@@ -51,6 +51,9 @@ impl Request {
     }
 }
 
+/// The most system calls that are measured together.
+pub const STEPS: usize = 7;
+
 /// When the thread was just before what is measured, and when just behind it.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -94,4 +97,6 @@ pub struct Record {
     pub measured: Request,
     /// Done once, at the end.
     pub last: Request,
+    /// What is measured where it takes several system calls.
+    pub steps: [Request; STEPS],
 }

@@ -26,6 +26,8 @@ pub const WARM_UP: u64 = 24;
 
 /// Where the code lies in every address space.
 const CODE: u64 = 0x8_0000_0000;
+/// Its pages.
+const CODE_PAGES: u64 = 2;
 /// Where the first record lies in every address space.
 const RECORDS: u64 = CODE + 0x20_0000;
 /// From one record to the next.
@@ -87,7 +89,8 @@ struct Process {
 pub struct Worker {
     /// The thread.
     pub thread: Thread,
-    address: u64,
+    /// Where its record is.
+    pub address: u64,
     entry: Entry,
 }
 
@@ -125,7 +128,7 @@ impl Worker {
     /// Starts it, and it waits for its turn.
     pub fn start(self) -> Result<(), Error> {
         self.thread.start(&StartState {
-            program_counter: CODE + arch::entry(self.entry),
+            program_counter: Stage::entry(self.entry),
             stack_pointer: self.address,
             ..StartState::default()
         })
@@ -139,6 +142,8 @@ pub struct Stage {
     done: Notification,
     next_slot: u32,
     workers: Vec<Worker>,
+    /// The page of a device's registers that has been made last.
+    device_page: Option<(Frame, (Untyped, u64))>,
     /// Instructions between two stamps with nothing to measure between them.
     pub overhead: u64,
 }
@@ -173,13 +178,13 @@ impl Stage {
     /// Makes what stays.
     pub fn new() -> Result<Stage, Error> {
         let done: Notification = memory::make(0)?;
-        let code: Frame = memory::make(1)?;
+        let code: Frame = memory::make(CODE_PAGES)?;
         let writable = memory::map_given(code, READ_WRITE, false)?;
         let bytes = arch::code();
-        if bytes.len() as u64 > PAGE_SIZE {
+        if bytes.len() as u64 > CODE_PAGES * PAGE_SIZE {
             return Err(Error::NotEnoughMemory);
         }
-        // SAFETY: a page that was mapped just now, for this alone.
+        // SAFETY: memory that was mapped just now, for this alone, and is large enough.
         unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), writable, bytes.len()) };
         let mut stage = Stage {
             here: Process::new(done)?,
@@ -187,6 +192,7 @@ impl Stage {
             done,
             next_slot: FIRST_SLOT,
             workers: Vec::new(),
+            device_page: None,
             overhead: 0,
         };
         for process in [&mut stage.here, &mut stage.there] {
@@ -266,7 +272,7 @@ impl Stage {
         let slot = self.slot();
         let context = SchedControl::at(Slot::new(slot::SCHED_CONTROL)).make_context(MEMORY, slot)?;
         thread.set_context(Some(context))?;
-        thread.set_priority(priority, priority)?;
+        thread.set_priority(priority, u8::MAX)?;
         let number = self.workers.len() as u64;
         if number == MOST_WORKERS {
             return Err(Error::NotEnoughMemory);
@@ -280,6 +286,44 @@ impl Stage {
     /// Has the thread's system calls go to a handler.
     pub fn make_foreign(&mut self, worker: Worker) -> Result<(), Error> {
         worker.thread.set_flags(ThreadFlags(ThreadFlags::FOREIGN))
+    }
+
+    /// Maps a page of a device's registers there. False if there are none at this physical address.
+    pub fn map_device(&mut self, place: Place, registers: u64, address: u64) -> Result<bool, Error> {
+        for device in env::boot_info().into_iter().flat_map(devices) {
+            let info = device.info()?;
+            if (info.address..info.address + info.pages * PAGE_SIZE).contains(&registers) {
+                let frame = self.device_frame(device, (registers - info.address) / PAGE_SIZE)?;
+                memory::map_into(self.process(place).space, frame, address, READ_WRITE, true)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The Frame of a device's page; once made, it stays, and others get copies.
+    fn device_frame(&mut self, device: Untyped, position: u64) -> Result<Frame, Error> {
+        let slot = self.slot();
+        match self.device_page {
+            Some((frame, of)) if of == (device, position) => {
+                env::OWN_TABLE.copy(frame.slot(), slot, Rights::ALL)?;
+            }
+            _ => {
+                device.retype_at(Kind::Frame, 1, 1, position, slot)?;
+                self.device_page = Some((Frame::at(slot), (device, position)));
+            }
+        }
+        Ok(Frame::at(slot))
+    }
+
+    /// The address of a measuring thread's instruction behind its store.
+    pub fn behind_store() -> u64 {
+        CODE + arch::behind_store()
+    }
+
+    /// Where a thread starts for this.
+    pub fn entry(entry: Entry) -> u64 {
+        CODE + arch::entry(entry)
     }
 
     /// Waits until a thread's `last` has said that it is done.
@@ -310,7 +354,7 @@ impl Stage {
     /// Takes back all that a figure has made.
     pub fn clear(&mut self) -> Result<(), Error> {
         env::OWN_TABLE.revoke(MEMORY.slot())?;
-        for slot in [slot::INTERRUPT_CONTROL, slot::SCHED_CONTROL] {
+        for slot in [slot::INTERRUPT_CONTROL, slot::IO_PORT_CONTROL, slot::SCHED_CONTROL] {
             env::OWN_TABLE.revoke(Slot::new(slot))?;
         }
         for device in env::boot_info().into_iter().flat_map(devices) {
@@ -324,6 +368,7 @@ impl Stage {
         }
         self.next_slot = FIRST_SLOT;
         self.workers.clear();
+        self.device_page = None;
         Ok(())
     }
 }

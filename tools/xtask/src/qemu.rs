@@ -32,9 +32,9 @@ pub fn command(
     command.args(["-smp", &options.cores.to_string(), "-m", &options.memory]);
     // No devices but those that Anos drives, and no window.
     command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
-    // And one that sends messages when the suite tells it to.
+    // And some that send messages when a suite tells them to.
     match machine {
-        Machine::Q35 => command.args(["-global", "hpet.msi=on"]),
+        Machine::Q35 => command.args(["-global", "hpet.msi=on", "-device", "edu,addr=4"]),
         Machine::VirtAia => command.args(["-device", "edu,addr=4"]),
         _ => &mut command,
     };

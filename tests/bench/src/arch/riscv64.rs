@@ -5,7 +5,7 @@ use core::arch::global_asm;
 use core::mem::offset_of;
 
 use super::EXACT_INSTRUCTIONS;
-use crate::record::{Record, Request, Sample};
+use crate::record::{Record, Request, STEPS, Sample};
 
 global_asm!(
     ".section .text.bench, \"ax\"",
@@ -100,6 +100,22 @@ global_asm!(
     "bench_loop bench_store, sb t3, 0(t0)",
     "bench_loop bench_nothing",
     "bench_loop bench_exact, bench_idle",
+    "bench_steps:",
+    "bench_stamp {start}",
+    ".set bench_step, 0",
+    ".rept {steps_count}",
+    "bench_request {steps} + bench_step * {request}",
+    // An error is in the low 16 bits of the status.
+    "slli t0, t0, 48",
+    "or t0, t0, t1",
+    "ld t3, {wrong}(sp)",
+    "or t0, t0, t3",
+    "sd t0, {wrong}(sp)",
+    ".set bench_step, bench_step + 1",
+    ".endr",
+    "4:",
+    "bench_request {last}",
+    "j 4b",
     "bench_arrive:",
     "bench_stamp {end}",
     "4:",
@@ -125,5 +141,7 @@ global_asm!(
     next_sample = const offset_of!(Record, next_sample),
     rounds = const offset_of!(Record, rounds),
     last = const offset_of!(Record, last),
+    steps = const offset_of!(Record, steps),
+    steps_count = const STEPS,
     exact = const EXACT_INSTRUCTIONS,
 );

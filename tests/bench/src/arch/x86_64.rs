@@ -5,7 +5,7 @@ use core::arch::global_asm;
 use core::mem::offset_of;
 
 use super::EXACT_INSTRUCTIONS;
-use crate::record::{Record, Request, Sample};
+use crate::record::{Record, Request, STEPS, Sample};
 
 global_asm!(
     ".section .text.bench, \"ax\"",
@@ -97,6 +97,21 @@ global_asm!(
     "bench_loop bench_store, mov dword ptr [rax], edx",
     "bench_loop bench_nothing",
     "bench_loop bench_exact, bench_idle",
+    "bench_steps:",
+    "bench_stamp {start}",
+    "bench_load_rest {measured}",
+    ".set bench_step, 0",
+    ".rept {steps_count}",
+    "bench_request {steps} + bench_step * {request}",
+    // An error is in the low 16 bits of the status.
+    "movzx eax, ax",
+    "or [rsp + {wrong}], rax",
+    "or [rsp + {wrong}], rdi",
+    ".set bench_step, bench_step + 1",
+    ".endr",
+    "4:",
+    "bench_request {last}",
+    "jmp 4b",
     "bench_arrive:",
     "mov [rsp + {last_status}], rax",
     "bench_stamp {end}",
@@ -122,5 +137,7 @@ global_asm!(
     next_sample = const offset_of!(Record, next_sample),
     rounds = const offset_of!(Record, rounds),
     last = const offset_of!(Record, last),
+    steps = const offset_of!(Record, steps),
+    steps_count = const STEPS,
     exact = const EXACT_INSTRUCTIONS,
 );

@@ -4,7 +4,7 @@ use anos::Error;
 use anos::abi::object::Method;
 use anos::abi::{Status, SystemCall};
 
-use super::{ROUNDS, alone, measurements, repeated};
+use super::{alone, measurements, repeated};
 use crate::arch::Entry;
 use crate::figures::Outcome;
 use crate::record::{Record, Request};
@@ -17,14 +17,13 @@ measurements![
 
 /// What costs the kernel least: an address space says how many levels it has (`AddressSpaceInfo`).
 fn null_call(stage: &mut Stage) -> Outcome {
-    repeated(stage, Request::default(), Request::method(OWN_SPACE, Method::AddressSpaceInfo, &[]), Request::default())
+    repeated(stage, Request::method(OWN_SPACE, Method::AddressSpaceInfo, &[]), Request::default())
 }
 
 /// A call on an empty slot.
 fn invalid_capability(stage: &mut Stage) -> Outcome {
     let empty = stage.slot_in(Place::Here);
     let record = Record {
-        rounds: ROUNDS,
         status: Status::error(Error::EmptySlot).0,
         measured: Request::new(SystemCall::Call, empty, &[]),
         ..Record::default()

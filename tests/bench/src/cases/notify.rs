@@ -52,5 +52,5 @@ fn signal_waiter(stage: &mut Stage) -> Outcome {
 fn signal_idle(stage: &mut Stage) -> Outcome {
     let notification: Notification = stage.make(0)?;
     let bit = stage.give_badged(Place::Here, notification, 1)?;
-    repeated(stage, Request::default(), Request::new(SystemCall::Send, bit, &[]), Request::default())
+    repeated(stage, Request::new(SystemCall::Send, bit, &[]), Request::default())
 }

@@ -32,5 +32,5 @@ fn yield_switch(stage: &mut Stage) -> Outcome {
 
 /// Nobody else is there.
 fn yield_same(stage: &mut Stage) -> Outcome {
-    repeated(stage, Request::default(), yield_now(), Request::default())
+    repeated(stage, yield_now(), Request::default())
 }
