@@ -4,8 +4,9 @@
 //! peers, written to a file and compared with one.
 //!
 //! - [`figures`]: the figures as they are kept; [`compare`]: what has become worse;
-//! - [`peers`]: what others need; [`table`]: both, for people.
+//! - [`peers`]: what others need; [`table`]: both, for people; [`chart`]: both, as a picture in the book.
 
+mod chart;
 mod compare;
 mod figures;
 mod peers;
@@ -37,6 +38,19 @@ const LINE_PATIENCE: Duration = Duration::from_secs(10);
 /// The figures that are kept with the sources.
 pub fn kept(root: &Path) -> PathBuf {
     root.join("tests/bench/figures.json")
+}
+
+/// The picture of the kept figures, in the book.
+pub const CHART: &str = "book/images/benchmarks.svg";
+
+/// What [`CHART`] shall hold.
+pub fn chart(root: &Path) -> Result<String> {
+    Ok(chart::svg(&read(&kept(root))?, &Peers::read(root)?))
+}
+
+/// The kept figures as a table for the book.
+pub fn book_table(root: &Path) -> Result<String> {
+    Ok(table::for_book(&read(&kept(root))?, &Peers::read(root)?))
 }
 
 /// Measures, and shows, keeps and compares the figures.

@@ -2,7 +2,8 @@
 //!
 //! - A fenced block of code stands behind `<!-- quote: PATH -->`; each piece of it (pieces are parted by lines that
 //!   consist of `...`) occurs in that file, in this order. White space doesn't count.
-//! - What stands between `<!-- generated: NAME -->` and `<!-- end: NAME -->` is made by [`generated`] from the ABI.
+//! - What stands between `<!-- generated: NAME -->` and `<!-- end: NAME -->` is made by [`generated`] from the ABI,
+//!   and so is one picture: the chart of what the kernel's services cost.
 //!   The sizes are the exception: they depend on the compiler, so [`check`] only wants them to be there.
 //! - Relative links lead to a file, and to a heading in it; inside the book they stay inside the book.
 //! - Paths in code spans (`kernel/core/src/ipc.rs`) exist, and so do the verbs and options of `cargo xtask`.
@@ -19,6 +20,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::CommandFactory;
 
+use crate::bench;
 use crate::cli::Cli;
 use markdown::Page;
 
@@ -37,6 +39,7 @@ pub fn check(root: &Path) -> Result<usize> {
         checker.page(page)?;
     }
     checker.summary(&pages);
+    checker.chart()?;
     if checker.problems.is_empty() {
         return Ok(checker.checked);
     }
@@ -61,7 +64,20 @@ pub fn update(root: &Path, size: Option<&str>) -> Result<Vec<PathBuf>> {
             changed.push(page.path);
         }
     }
+    if let Some(chart) = stale_chart(root)? {
+        fs::write(root.join(bench::CHART), chart)?;
+        changed.push(bench::CHART.into());
+    }
     Ok(changed)
+}
+
+/// What the chart should be, if it is something else. Where there are no figures, there is no chart.
+fn stale_chart(root: &Path) -> Result<Option<String>> {
+    if !bench::kept(root).exists() {
+        return Ok(None);
+    }
+    let chart = bench::chart(root)?;
+    Ok((fs::read_to_string(root.join(bench::CHART)).ok().as_ref() != Some(&chart)).then_some(chart))
 }
 
 /// The README and every page of the book, in the order of their paths.
@@ -190,6 +206,13 @@ impl Checker<'_> {
                 self.problem(page, line, &format!("{target} names no heading"));
             }
         }
+    }
+
+    fn chart(&mut self) -> Result<()> {
+        if stale_chart(self.root)?.is_some() {
+            self.problems.push(format!("{} is stale: cargo xtask check --update-book", bench::CHART));
+        }
+        Ok(())
     }
 
     fn summary(&mut self, pages: &[Page]) {

@@ -32,6 +32,30 @@ pub fn of(architecture: Architecture, cores: u32, figures: &[Figure], peers: &Pe
     format!("{}, {}\n{}", architecture.name(), cores_shown(cores), aligned(&rows))
 }
 
+/// Both architectures on one core, as a table for the book.
+pub fn for_book(figures: &[Figure], peers: &Peers) -> String {
+    let mut text =
+        String::from("| instructions | x86-64 | must | seL4 | RISC-V | must | seL4 |\n|---|--:|--:|--:|--:|--:|--:|\n");
+    let mut names: Vec<&str> = Vec::new();
+    for figure in figures.iter().filter(|figure| figure.cores == 1) {
+        if !names.contains(&figure.name.as_str()) {
+            names.push(&figure.name);
+        }
+    }
+    for name in names {
+        text.push_str(&format!("| {name} |"));
+        for architecture in Architecture::ALL {
+            let ours = figures.iter().find(|figure| figure.key() == (architecture.name(), 1, name));
+            let others = peers.of(architecture.name(), name);
+            for number in [ours.map(|figure| figure.median), others.must, others.sel4] {
+                text.push_str(&format!(" {} |", number.map(|number| number.to_string()).unwrap_or_default()));
+            }
+        }
+        text.push('\n');
+    }
+    text
+}
+
 /// Columns under each other: the first and the last to the left, numbers to the right.
 fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);

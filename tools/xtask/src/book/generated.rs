@@ -1,5 +1,5 @@
 //! The reference tables, made from the ABI: its enums give what there is, its doc comments what it means. The bounds
-//! come from the kernel's core.
+//! come from the kernel's core, what its services cost from the figures that are kept.
 
 use std::fmt::Write;
 use std::fs;
@@ -9,7 +9,7 @@ use anos_abi::object::Method;
 use anos_abi::{Error, Kind, Rights};
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::loops;
+use crate::{bench, loops};
 
 /// The generated part with this name.
 pub fn part(root: &Path, name: &str) -> Result<String> {
@@ -19,6 +19,7 @@ pub fn part(root: &Path, name: &str) -> Result<String> {
         "methods" => methods(root),
         "errors" => errors(root),
         "bounds" => loops::table(root),
+        "benchmarks" => bench::book_table(root),
         _ => bail!("there is no generated part `{name}`"),
     }
 }
