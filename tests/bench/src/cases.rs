@@ -1,6 +1,6 @@
 //! The figures, by category, and how they are measured one after the other.
 
-use alloc::string::String;
+use alloc::format;
 
 use anos::abi::boot::slot;
 use anos::capability::{Debug, Slot};
@@ -78,10 +78,7 @@ pub fn main() {
 
 /// Whether the command line asks for this figure: `filter=TEXT` wants those whose names contain it.
 fn is_wanted(name: &str) -> bool {
-    let Some(info) = env::boot_info() else { return true };
-    let bytes = usize::try_from(info.command_line_bytes).unwrap_or(0);
-    let line = String::from_utf8_lossy(info.command_line.get(..bytes).unwrap_or_default());
-    let filter = line.split_ascii_whitespace().find_map(|word| word.strip_prefix("filter="));
+    let filter = env::command_line().find_map(|word| word.strip_prefix("filter="));
     filter.is_none_or(|filter| name.contains(filter))
 }
 
@@ -113,8 +110,7 @@ fn calibrate(stage: &mut Stage) -> Outcome<()> {
     stage.overhead = overhead;
     let exact = cost(stage, Entry::Exact)?;
     if exact != EXACT_INSTRUCTIONS {
-        let what =
-            alloc::format!("the counter counts {exact} for {EXACT_INSTRUCTIONS} instructions: not under icount?");
+        let what = format!("the counter counts {exact} for {EXACT_INSTRUCTIONS} instructions: not under icount?");
         return Err(Failure(what));
     }
     println!("overhead {overhead}");

@@ -6,7 +6,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use anos::abi::boot::{self, BootInfo, slot};
+use anos::abi::boot::slot;
 use anos::abi::object::{Method, ThreadFlags};
 use anos::abi::{PAGE_SIZE, SystemCall};
 use anos::capability::{
@@ -149,22 +149,19 @@ pub struct Stage {
 }
 
 /// The Untyped with the most memory.
-fn largest_memory(info: &BootInfo) -> Option<Untyped> {
-    let runs = (slot::UNTYPED..).zip(info.untyped.iter().take(to_usize(info.untyped_count)));
-    let largest = runs.filter(|(_, run)| run.device == 0).max_by_key(|(_, run)| run.pages);
-    largest.map(|(slot, _)| Untyped::at(Slot::new(slot)))
+fn largest_memory() -> Option<Untyped> {
+    let memory = env::untyped().filter(|(_, run)| run.device == 0);
+    memory.max_by_key(|(_, run)| run.pages).map(|(untyped, _)| untyped)
 }
 
 /// The Untypeds with device memory.
-fn devices(info: &BootInfo) -> impl Iterator<Item = Untyped> {
-    let runs = (boot::slot::UNTYPED..).zip(info.untyped.iter().take(to_usize(info.untyped_count)));
-    runs.filter(|(_, run)| run.device == 1).map(|(slot, _)| Untyped::at(Slot::new(slot)))
+fn devices() -> impl Iterator<Item = Untyped> {
+    env::untyped().filter(|(_, run)| run.device == 1).map(|(untyped, _)| untyped)
 }
 
 /// Makes the heap. Nothing can be measured before.
 pub fn make_heap() -> Result<(), Error> {
-    let info = env::boot_info().ok_or(Error::Unsupported)?;
-    let largest = largest_memory(info).ok_or(Error::NotEnoughMemory)?;
+    let largest = largest_memory().ok_or(Error::NotEnoughMemory)?;
     largest.retype(Kind::Untyped, LASTING_PAGES, 1, LASTING.slot())?;
     largest.retype(Kind::Untyped, MEMORY_PAGES, 1, MEMORY.slot())?;
     memory::set_quota(LASTING);
@@ -290,7 +287,7 @@ impl Stage {
 
     /// Maps a page of a device's registers there. False if there are none at this physical address.
     pub fn map_device(&mut self, place: Place, registers: u64, address: u64) -> Result<bool, Error> {
-        for device in env::boot_info().into_iter().flat_map(devices) {
+        for device in devices() {
             let info = device.info()?;
             if (info.address..info.address + info.pages * PAGE_SIZE).contains(&registers) {
                 let frame = self.device_frame(device, (registers - info.address) / PAGE_SIZE)?;
@@ -357,7 +354,7 @@ impl Stage {
         for slot in [slot::INTERRUPT_CONTROL, slot::IO_PORT_CONTROL, slot::SCHED_CONTROL] {
             env::OWN_TABLE.revoke(Slot::new(slot))?;
         }
-        for device in env::boot_info().into_iter().flat_map(devices) {
+        for device in devices() {
             env::OWN_TABLE.revoke(device.slot())?;
         }
         for process in [&mut self.here, &mut self.there] {

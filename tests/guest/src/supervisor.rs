@@ -8,7 +8,7 @@
 use core::cell::UnsafeCell;
 use core::fmt::{self, Write};
 
-use anos::abi::boot::{self, BootInfo, slot};
+use anos::abi::boot::slot;
 use anos::abi::fault::{self, FaultKind};
 use anos::abi::object::ThreadFlags;
 use anos::capability::{Capability, Debug, Endpoint, Reply, SchedContext, Slot, StartState, Thread, Untyped};
@@ -16,7 +16,7 @@ use anos::sys::Received;
 use anos::{Error, Kind, Message, Rights, env};
 
 use crate::arch;
-use crate::case::{self, Case, MEMORY, MEMORY_PAGES, SPACE, TABLE, core, in_ms, to_usize};
+use crate::case::{self, Case, MEMORY, MEMORY_PAGES, SPACE, TABLE, core, in_ms};
 use crate::cases::{GROUPS, Group, TestCase};
 use crate::check::{Failure, Outcome};
 use crate::helper::NORMAL;
@@ -125,8 +125,7 @@ pub fn say(arguments: fmt::Arguments<'_>) {
 
 /// Makes the supervisor's objects.
 fn set_up() -> Outcome {
-    let info = env::boot_info().ok_or(Failure::new(format_args!("there is no BootInfo")))?;
-    let memory = largest_memory(info)?;
+    let memory = largest_memory()?;
     memory.retype(Kind::Untyped, MEMORY_PAGES, 1, MEMORY.slot())?;
     memory.retype(Kind::Untyped, OWN_MEMORY_PAGES, 1, OWN_MEMORY.slot())?;
     OWN_MEMORY.make::<Endpoint>(0, ENDPOINT.slot())?;
@@ -145,32 +144,25 @@ fn set_up() -> Outcome {
 }
 
 /// The Untyped with the most memory.
-fn largest_memory(info: &BootInfo) -> Outcome<Untyped> {
-    let runs = (boot::slot::UNTYPED..).zip(info.untyped.iter().take(to_usize(info.untyped_count)));
-    let largest = runs.filter(|(_, run)| run.device == 0).max_by_key(|(_, run)| run.pages);
-    let slot = largest.map(|(slot, _)| Slot::new(slot));
-    slot.map(Untyped::at).ok_or(Failure::new(format_args!("there is no memory")))
-}
-
-/// The words of the command line that the machine was started with.
-pub fn command_line(info: &BootInfo) -> impl Iterator<Item = &str> {
-    let line = info.command_line.get(..to_usize(info.command_line_bytes)).unwrap_or_default();
-    core::str::from_utf8(line).unwrap_or_default().split_ascii_whitespace()
+fn largest_memory() -> Outcome<Untyped> {
+    let memory = env::untyped().filter(|(_, run)| run.device == 0);
+    let largest = memory.max_by_key(|(_, run)| run.pages).map(|(untyped, _)| untyped);
+    largest.ok_or(Failure::new(format_args!("there is no memory")))
 }
 
 /// What the command line asks for: `only=ipc/` runs the cases whose names begin like that.
-fn wanted(info: &BootInfo) -> &str {
-    command_line(info).find_map(|word| word.strip_prefix("only=")).unwrap_or_default()
+fn wanted() -> &'static str {
+    env::command_line().find_map(|word| word.strip_prefix("only=")).unwrap_or_default()
 }
 
 /// How long random calls go on, in seconds, if the command line says so (`random=60`); else 0.
 pub fn random_seconds() -> u64 {
-    let asked = |info| command_line(info).find_map(|word| word.strip_prefix("random="));
-    env::boot_info().and_then(asked).and_then(|text| text.parse().ok()).unwrap_or(0)
+    let asked = env::command_line().find_map(|word| word.strip_prefix("random="));
+    asked.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 fn run_all(tally: &mut Tally) {
-    let wanted = env::boot_info().map(wanted).unwrap_or_default();
+    let wanted = wanted();
     let (category, prefix) = wanted.split_once('/').unwrap_or((wanted, ""));
     for group in GROUPS.iter().filter(|group| group.name.starts_with(category)) {
         for case in group.cases.iter().filter(|case| case.name.starts_with(prefix)) {
@@ -280,7 +272,5 @@ fn clean_up() -> Outcome {
 
 /// The Untypeds with device memory.
 pub fn devices() -> impl Iterator<Item = Untyped> {
-    let runs = env::boot_info().into_iter().flat_map(|info| info.untyped.iter().take(to_usize(info.untyped_count)));
-    let device = (slot::UNTYPED..).zip(runs).filter(|(_, run)| run.device == 1);
-    device.map(|(slot, _)| Untyped::at(Slot::new(slot)))
+    env::untyped().filter(|(_, run)| run.device == 1).map(|(untyped, _)| untyped)
 }

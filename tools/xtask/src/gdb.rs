@@ -49,6 +49,34 @@ impl Debugger {
         self.done(&format!("P{number:x}={:016x}", value.swap_bytes()))
     }
 
+    /// What a register holds, by GDB's number for it.
+    pub fn register(&mut self, number: u32) -> Result<u64> {
+        let bytes = bytes(&self.ask(&format!("p{number:x}"))?)?;
+        let mut value = [0; 8];
+        value.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+        Ok(u64::from_le_bytes(value))
+    }
+
+    /// Bytes of memory, at an address as the core sees it.
+    pub fn read_memory(&mut self, address: u64, count: usize) -> Result<Vec<u8>> {
+        let read = bytes(&self.ask(&format!("m{address:x},{count:x}"))?)?;
+        ensure!(read.len() == count, "QEMU reads {} bytes of {count} at {address:#x}", read.len());
+        Ok(read)
+    }
+
+    /// Changes bytes of memory, whether the core could or not.
+    pub fn write_memory(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
+        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.done(&format!("M{address:x},{:x}:{digits}", bytes.len()))
+    }
+
+    /// Lets the core execute one instruction.
+    pub fn step(&mut self) -> Result<()> {
+        let stopped = self.ask("vCont;s")?;
+        ensure!(stopped.starts_with('T'), "the guest did not stop behind an instruction, but: {stopped}");
+        Ok(())
+    }
+
     /// Lets the guest go on for good.
     pub fn let_go(mut self) -> Result<()> {
         self.done("D")
@@ -88,4 +116,11 @@ impl Debugger {
             Err(error) => Err(error).context("QEMU does not answer its debugger"),
         }
     }
+}
+
+/// Bytes from their digits.
+fn bytes(digits: &str) -> Result<Vec<u8>> {
+    let pairs = digits.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok());
+    let bytes = pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect::<Option<Vec<u8>>>();
+    bytes.with_context(|| format!("QEMU answers {digits:?} instead of bytes"))
 }

@@ -2,10 +2,10 @@
 
 use core::ptr;
 
-use anos_abi::boot::{self, BootInfo};
+use anos_abi::boot::{self, BootInfo, UntypedRun};
 use anos_interfaces::start::{self, StartInfo, slot};
 
-use crate::capability::{AddressSpace, CapTable, Capability, Endpoint, Slot, Thread};
+use crate::capability::{AddressSpace, CapTable, Capability, Endpoint, Slot, Thread, Untyped};
 use crate::memory;
 
 /// The program's own capability table.
@@ -25,6 +25,19 @@ pub fn start_info() -> Option<&'static StartInfo> {
 /// The kernel's BootInfo, in the root server; `None` in every other program.
 pub fn boot_info() -> Option<&'static BootInfo> {
     page(boot::BOOT_INFO_MAGIC)
+}
+
+/// The memory that the kernel gave the root server: each Untyped, and what it holds. Nothing in any other program.
+pub fn untyped() -> impl Iterator<Item = (Untyped, UntypedRun)> {
+    let runs = boot_info().into_iter().flat_map(|info| info.untyped.iter().take(memory::address(info.untyped_count)));
+    (boot::slot::UNTYPED..).zip(runs).map(|(slot, run)| (Untyped::at(Slot::new(slot)), *run))
+}
+
+/// The words of the command line that the machine was started with, in the root server; nothing in any other program.
+pub fn command_line() -> impl Iterator<Item = &'static str> {
+    let line = |info: &'static BootInfo| info.command_line.get(..memory::address(info.command_line_bytes));
+    let line = boot_info().and_then(line).unwrap_or_default();
+    core::str::from_utf8(line).unwrap_or_default().split_ascii_whitespace()
 }
 
 /// The page at the start page's address as a `T`, if it begins with this word.

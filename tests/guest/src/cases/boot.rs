@@ -8,7 +8,6 @@ use super::cases;
 use crate::arch;
 use crate::case::{Case, SPACE, TABLE, core, look, now, to_usize};
 use crate::check::{Failure, Outcome, check, equal};
-use crate::supervisor::command_line;
 
 cases![
     boot_info_is_what_the_machine_is,
@@ -35,7 +34,7 @@ fn boot_info_is_what_the_machine_is(_: &mut Case) -> Outcome {
     if info.architecture == 2 {
         // QEMU's harts have Sv57, and its devicetree says Sv48.
         let asked = [("paging=sv39", 3), ("paging=sv57", 5)];
-        let asked = asked.into_iter().find(|(asked, _)| command_line(info).any(|word| word == *asked));
+        let asked = asked.into_iter().find(|(asked, _)| env::command_line().any(|word| word == *asked));
         equal!(info.paging_levels, asked.map_or(4, |(_, levels)| levels));
     }
     check!(SPACE.info()?.1 >= 1 << 38, "user space ends at {:#x}", SPACE.info()?.1);

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::target::Architecture;
@@ -37,9 +37,17 @@ impl Figure {
         let mut words = line.split_ascii_whitespace();
         let name = words.next().context("no name")?.to_string();
         let numbers = words.map(str::parse).collect::<Result<Vec<u64>, _>>()?;
-        let [min, median, max, _] = *numbers else { anyhow::bail!("a name and four numbers are expected") };
+        let [min, median, max, _] = *numbers else { bail!("a name and four numbers are expected") };
         ensure!(min <= median && median <= max, "the figures are out of order");
         Ok(Figure { arch: architecture.name().into(), cores, name, unit: UNIT.into(), min, median, max })
+    }
+
+    /// What was counted a few times.
+    pub fn of_few(name: &str, architecture: Architecture, cores: u32, mut counts: Vec<u64>) -> Result<Self> {
+        counts.sort_unstable();
+        let (Some(&min), Some(&max)) = (counts.first(), counts.last()) else { bail!("nothing was counted") };
+        let (arch, name, median) = (architecture.name().into(), name.into(), counts[counts.len() / 2]);
+        Ok(Figure { arch, cores, name, unit: UNIT.into(), min, median, max })
     }
 
     /// What tells it from others.
