@@ -6,9 +6,8 @@
 //! on the kernel's console:
 //!
 //! ```text
-//! overhead 9
+//! overhead 6
 //! figure ipc/call/inter/w0 212 212 215 1000
-//! left out irq/user_driver: no device that can interrupt
 //! FAILED cap/mint: the answer's label is 0x7
 //! anos-bench: 31 measured, 1 failed
 //! ```

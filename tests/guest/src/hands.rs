@@ -54,6 +54,8 @@ pub enum Order {
     Machine = 12,
     /// Make a system call with the registers in memory, and store them there as they are afterwards.
     Call = 13,
+    /// Read a counter of what the processor has done (`rdpmc`, `rdcycle`).
+    Counter = 14,
 }
 
 /// What came of an order.

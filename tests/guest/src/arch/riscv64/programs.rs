@@ -159,6 +159,8 @@ global_asm!(
     "beq a0, t0, .Lhands_machine",
     "li t0, 13",
     "beq a0, t0, .Lhands_call",
+    "li t0, 14",
+    "beq a0, t0, .Lhands_counter",
     "j hands_start",
     ".Lhands_read:",
     "ld a0, 0(a1)",
@@ -196,6 +198,9 @@ global_asm!(
     // Which interrupts are on: the kernel's own business.
     ".Lhands_machine:",
     "csrr a0, sie",
+    "j .Lhands_next",
+    ".Lhands_counter:",
+    "rdcycle a0",
     "j .Lhands_next",
     // Holds word 2 in a floating-point register while it reads; adds up what both hold.
     ".Lhands_float:",
