@@ -32,10 +32,10 @@ use crate::cli::DepthOptions;
 use crate::progress::fail;
 use crate::target::{Architecture, Profile};
 use crate::workspace::Workspace;
-use code::{Code, Decoder};
+use code::{Code, Decoder, Function};
 use graph::Way;
 use known::{Known, Root, Size};
-use trace::{Base, Trace};
+use trace::{Base, Given, Trace};
 
 /// Bytes of the longest instruction that never runs.
 const LAST_INSTRUCTION: u64 = 4;
@@ -92,14 +92,28 @@ fn follow_all<D: Decoder>(code: &Code, known: &Known, decoder: &mut D) -> Vec<Tr
             switches[index].push(value);
         }
     }
-    let follow = |(index, switches): (usize, &Vec<u64>)| {
-        let function = &code.functions[index];
-        let root = known.roots.iter().find(|root| root.function == function.name);
-        let entries = root.map(|root| (root.entries)(function.end - function.start)).unwrap_or_default();
-        let entries: Vec<u64> = entries.into_iter().map(|entry| function.start + entry).collect();
-        trace::follow(code, index, &entries, switches, decoder)
-    };
-    switches.iter().enumerate().map(follow).collect()
+    let entries: Vec<Vec<u64>> = code.functions.iter().map(|function| entries(known, function)).collect();
+    let mut endless = BTreeSet::new();
+    // Which functions never return comes out of following them, and then shows more that don't.
+    loop {
+        let mut follow = |index: usize| {
+            let given = Given { entries: &entries[index], switches: &switches[index], endless: &endless };
+            trace::follow(code, index, given, decoder)
+        };
+        let traces: Vec<Trace> = (0..code.functions.len()).map(&mut follow).collect();
+        let found = graph::endless(&traces);
+        if found == endless {
+            return traces;
+        }
+        endless = found;
+    }
+}
+
+/// Where the processor enters a function, besides its start.
+fn entries(known: &Known, function: &Function) -> Vec<u64> {
+    let root = known.roots.iter().find(|root| root.function == function.name);
+    let entries = root.map(|root| (root.entries)(function.end - function.start)).unwrap_or_default();
+    entries.into_iter().map(|entry| function.start + entry).collect()
 }
 
 /// What is wrong with the code, depths aside.

@@ -1,4 +1,6 @@
-//! The call graph: its cycles, and the deepest way down from each function.
+//! The call graph: its cycles, who never returns, and the deepest way down from each function.
+
+use std::collections::BTreeSet;
 
 use super::trace::{Base, Call, Trace};
 
@@ -58,6 +60,17 @@ impl Search<'_> {
             }
         }
         earliest
+    }
+}
+
+/// Functions that never return: neither do they by themselves, nor does what they jump to or go on with.
+pub fn endless(traces: &[Trace]) -> BTreeSet<usize> {
+    let mut endless: BTreeSet<usize> = (0..traces.len()).filter(|function| !traces[*function].returns).collect();
+    loop {
+        let goes_on = |call: &Call| !call.returns && !endless.contains(&call.callee);
+        let returning = endless.iter().copied().find(|function| traces[*function].calls.iter().any(goes_on));
+        let Some(function) = returning else { return endless };
+        endless.remove(&function);
     }
 }
 

@@ -1,5 +1,7 @@
 //! The analysis on code made by hand.
 
+use std::collections::BTreeSet;
+
 use super::code::{Code, Decoder, Effect, Flow, Function, Instruction, Piece};
 use super::graph;
 use super::known::{Known, Root, Size, Stack};
@@ -102,6 +104,19 @@ fn a_loop_inside_a_function_is_no_recursion_unless_it_pushes() {
     assert_eq!(depths(&x86(&[&[0x75, 0xfe, 0xc3]])), [0]);
     // 0: push rbp; jmp 0.
     assert_eq!(x86(&[&[0x55, 0xeb, 0xfd]])[0].problems, ["a+0x0: the stack is 0 or 8 bytes deep here"]);
+}
+
+#[test]
+fn nothing_leads_behind_a_call_that_never_returns() {
+    // a: je 8; push rbp; call b; 8: ret.
+    let a = [&[0x74, 0x06][..], &PUSH_RBP, &call(6), &RET].concat();
+    assert_eq!(x86(&[&a, &RET])[0].problems, ["a+0x8: the stack is 0 or 8 bytes deep here"]);
+    // b: jmp b; or jmp c, c: call b (the last that is in it), b: jmp b.
+    let endless = [0xeb, 0xfe];
+    assert_eq!(depths(&x86(&[&a, &endless])), [16, 0]);
+    assert_eq!(depths(&x86(&[&a, &near(0xe9, 5), &call(5), &endless])), [24, 8, 8, 0]);
+    // What a function ends in must be known not to return.
+    assert_eq!(x86(&[&call(5), &RET])[0].problems, ["a+0x4: it goes on past its end"]);
 }
 
 #[test]
@@ -239,7 +254,8 @@ fn a_way_in_that_only_an_address_leads_to_is_followed_in_assembly() {
     // auipc a0, 0; addi a0, a0, 12; c.j itself; c.nop; 12: c.j itself.
     let bytes = assembled(&[0x0000_0517, 0x00c5_0513, 0xa001, 0x0001, 0xa001]);
     let mut code = code(&[&bytes], &[]);
-    let seen = |code: &Code| trace::follow(code, 0, &[], &[], &mut RiscV::default()).seen.len();
+    let given = trace::Given { entries: &[], switches: &[], endless: &BTreeSet::new() };
+    let seen = |code: &Code| trace::follow(code, 0, given, &mut RiscV::default()).seen.len();
     assert_eq!(seen(&code), 3);
     code.functions[0].assembly = true;
     assert_eq!(seen(&code), 4);

@@ -44,19 +44,31 @@ pub struct Trace {
     pub through: BTreeSet<u64>,
     /// Calls and jumps through nobody knows what.
     pub indirect: usize,
+    /// Whether a way through it ends in a return.
+    pub returns: bool,
     /// What can't be said, or shouldn't be.
     pub problems: Vec<String>,
     /// Addresses and lengths of the instructions that were seen.
     pub seen: BTreeMap<u64, u64>,
 }
 
-/// Follows a function from its start and from `entries`. `switches` are the targets of its jump tables.
-pub fn follow<D: Decoder>(code: &Code, index: usize, entries: &[u64], switches: &[u64], decoder: &mut D) -> Trace {
+/// What is known of a function before it is followed.
+#[derive(Clone, Copy, Debug)]
+pub struct Given<'a> {
+    /// Addresses that something else jumps to, besides its start.
+    pub entries: &'a [u64],
+    /// Targets of its jump tables.
+    pub switches: &'a [u64],
+    /// Which functions never return: nothing leads to what stands behind a call to one.
+    pub endless: &'a BTreeSet<usize>,
+}
+
+/// Follows a function.
+pub fn follow<D: Decoder>(code: &Code, index: usize, given: Given<'_>, decoder: &mut D) -> Trace {
     let function = &code.functions[index];
     let start = Depth { base: Base::Entry, bytes: 0 };
-    let mut walk =
-        Walk { code, function, switches, trace: Trace::default(), depths: BTreeMap::new(), ahead: Vec::new() };
-    for &entry in entries.iter().chain([&function.start]) {
+    let mut walk = Walk { code, function, given, trace: Trace::default(), depths: BTreeMap::new(), ahead: Vec::new() };
+    for &entry in given.entries.iter().chain([&function.start]) {
         walk.reach(entry, start);
     }
     while let Some((address, depth)) = walk.ahead.pop() {
@@ -69,7 +81,7 @@ pub fn follow<D: Decoder>(code: &Code, index: usize, entries: &[u64], switches: 
 struct Walk<'a> {
     code: &'a Code,
     function: &'a Function,
-    switches: &'a [u64],
+    given: Given<'a>,
     trace: Trace,
     /// The depth in front of each instruction that was reached. Hand-written code may come to one on two stacks.
     depths: BTreeMap<(u64, Base), i64>,
@@ -121,8 +133,7 @@ impl Walk<'_> {
             }
             address += instruction.length;
             if address >= self.function.end {
-                let called = matches!(instruction.flow, Flow::Call(_) | Flow::CallThrough(_));
-                return self.falls_out(address, depth, called);
+                return self.falls_out(address, depth);
             }
             if !self.arrive(address, depth) {
                 return;
@@ -157,27 +168,29 @@ impl Walk<'_> {
             }
             Flow::Call(target) => {
                 self.call(address, target, depth, return_address);
-                true
+                self.comes_back(target)
             }
             Flow::CallThrough(word) => {
-                match self.resolve(address, word) {
+                let target = self.resolve(address, word);
+                match target {
                     Some(target) => self.call(address, target, depth, return_address),
                     None => self.trace.indirect += 1,
                 }
-                true
+                target.is_none_or(|target| self.comes_back(target))
             }
             Flow::JumpThrough(word) => {
                 if let Some(target) = self.resolve(address, word) {
                     self.jump(address, target, depth);
-                } else if self.switches.is_empty() {
+                } else if self.given.switches.is_empty() {
                     self.trace.indirect += 1;
                 }
                 if word.is_none() {
-                    self.switches.iter().for_each(|target| self.reach(*target, depth));
+                    self.given.switches.iter().for_each(|target| self.reach(*target, depth));
                 }
                 false
             }
             Flow::Return => {
+                self.trace.returns = true;
                 if depth != (Depth { base: Base::Entry, bytes: 0 }) {
                     self.problem(address, "it returns with something left on the stack");
                 }
@@ -212,6 +225,11 @@ impl Walk<'_> {
         self.leave(address, target, Depth { bytes: depth.bytes + return_address, ..depth }, true);
     }
 
+    /// Whether what is called returns, as far as is known.
+    fn comes_back(&self, target: u64) -> bool {
+        self.code.function_at(target).is_none_or(|callee| !self.given.endless.contains(&callee))
+    }
+
     fn leave(&mut self, address: u64, target: u64, depth: Depth, returns: bool) {
         if depth.base == Base::Entry {
             self.trace.own = self.trace.own.max(depth.bytes);
@@ -231,12 +249,11 @@ impl Walk<'_> {
         }
     }
 
-    /// The code goes on behind the function's end: with the next label. Or it ends in a call that never returns.
-    fn falls_out(&mut self, next: u64, depth: Depth, called: bool) {
+    /// The code goes on behind the function's end: with the next label.
+    fn falls_out(&mut self, next: u64, depth: Depth) {
         let label = self.code.function_at(next).filter(|index| self.code.functions[*index].assembly);
         match label {
             Some(callee) if self.function.assembly => self.trace.calls.push(Call { callee, depth, returns: false }),
-            _ if called => {}
             _ => self.problem(next - 1, "it goes on past its end"),
         }
     }
