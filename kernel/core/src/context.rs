@@ -41,11 +41,16 @@ fn refill(context: &mut SchedContext, now: u64) {
 }
 
 /// Takes off what was used from `since` on.
-fn spend(context: &mut SchedContext, since: u64, spent: u64) {
+#[inline(always)]
+pub(crate) fn spend(context: &mut SchedContext, since: u64, spent: u64) {
     context.used = context.used.saturating_add(spent);
     if context.period == 0 || spent == 0 {
         return;
     }
+    spend_limited(context, since, spent);
+}
+
+fn spend_limited(context: &mut SchedContext, since: u64, spent: u64) {
     context.left = context.left.saturating_sub_unsigned(spent);
     // What was too much, because the timer came late, comes back a period later still.
     let over = spent.min(u64::try_from(context.left.saturating_neg()).unwrap_or(0));

@@ -189,7 +189,8 @@ impl<M: Machine> Visit<'_, M> {
         let core = core_numbered(request.target.object)?;
         self.charge(core)?;
         let state = self.held.core(core)?;
-        let (idle, ready, switches) = (state.idle_time, state.ready_count, state.counters.switches);
+        let (idle, ready, switches) =
+            (state.idle_time, state.ready_count, state.counters.switches + state.counters.quick);
         self.answer.tell([request.target.object, idle, ready, switches])
     }
 
@@ -220,13 +221,13 @@ impl<M: Machine> Visit<'_, M> {
         let core = CoreId::new(request.words[0]).filter(|core| (core.index() as u64) < self.machine.cores());
         let counters = self.held.core(core.ok_or(Error::InvalidArgument)?)?.counters;
         self.answer.tell([
-            counters.calls,
+            counters.calls + counters.quick,
             counters.interrupts,
             counters.faults,
-            counters.switches,
+            counters.switches + counters.quick,
             counters.kicks,
             counters.shootdowns,
-            counters.locks,
+            counters.locks + counters.quick,
             counters.waits,
         ])
     }

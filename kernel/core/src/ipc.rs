@@ -24,7 +24,7 @@ pub(crate) const FAULT: u8 = 2;
 /// `Endpoint::waiting`: senders wait.
 const SENDERS: u64 = 1;
 /// `Endpoint::waiting`: receivers wait.
-const RECEIVERS: u64 = 2;
+pub(crate) const RECEIVERS: u64 = 2;
 
 impl<M: Machine> Visit<'_, M> {
     /// The running thread sends to an endpoint, or calls it.

@@ -15,6 +15,7 @@
 //! | `untyped` | memory into objects |
 //! | `memory` | page tables and mappings |
 //! | `ipc`, `notification` | who gets a message or a signal, who waits |
+//! | `quick` | the short way of most messages |
 //! | `thread`, `fault` | threads' methods; what happens when one faults |
 //! | `schedule`, `deadline` | who runs; until when a wait lasts |
 //! | `context` | CPU time: budgets, and what callers lend |
@@ -38,6 +39,7 @@ mod invoke;
 mod ipc;
 mod memory;
 mod notification;
+mod quick;
 mod schedule;
 mod state;
 mod table;
@@ -46,6 +48,7 @@ mod untyped;
 
 use call::Answer;
 pub use fault::hexadecimal;
+pub use quick::quick;
 pub use state::{CoreState, Counters, Global, Tag, Timers};
 
 /// Everything the kernel knows, but for what lies in memory.
@@ -72,6 +75,11 @@ pub(crate) struct Visit<'a, M> {
 /// A core enters the kernel, and learns what to do next. The thread that ran on it, if any, has its registers in its
 /// record by now.
 pub fn enter<M: Machine>(kernel: &Kernel, machine: &mut M, event: Event) -> Next {
+    if event == Event::SystemCall
+        && let Some(thread) = quick(kernel, machine)
+    {
+        return Next::Run(thread);
+    }
     let mut entry = Entry::new(kernel, machine, event);
     // bound: MAX_CORES
     loop {

@@ -44,7 +44,7 @@ fn shape(frame: &Slot, address: u64) -> Result<(u8, usize), Error> {
 }
 
 /// What a core knows of under a space's tag.
-fn tag_of(core: &mut CoreState, space: u64) -> Option<&mut Tag> {
+pub(crate) fn tag_of(core: &mut CoreState, space: u64) -> Option<&mut Tag> {
     let [number, ..] = space.to_le_bytes();
     core.tags.get_mut(usize::from(number) % TAGS)
 }

@@ -49,7 +49,7 @@ pub(crate) fn remove(store: &mut Store, queue: &mut Queue, thread: Ref<Thread>) 
 
 impl CoreState {
     /// The highest priority at which a thread is ready.
-    fn best(&self) -> Option<u8> {
+    pub(crate) fn best(&self) -> Option<u8> {
         let (index, word) = self.ready_bits.iter().enumerate().rev().find(|(_, word)| **word != 0)?;
         u8::try_from(index * 64 + word.ilog2() as usize).ok()
     }

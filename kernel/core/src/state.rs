@@ -63,6 +63,8 @@ pub struct Counters {
     pub locks: u64,
     /// How many of them had to be waited for.
     pub waits: u64,
+    /// Messages that went the short way (`quick`): each also a system call, a switch, and a lock taken.
+    pub quick: u64,
 }
 
 /// Deadlines of one core, in buckets: see `deadline.rs`.
@@ -103,6 +105,7 @@ impl Fresh for CoreState {
             shootdowns: 0,
             locks: 0,
             waits: 0,
+            quick: 0,
         },
     };
 }

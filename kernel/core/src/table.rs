@@ -109,7 +109,7 @@ impl<M: Machine> Visit<'_, M> {
 }
 
 /// The slot with this number of a table. Slot 0 is never used.
-fn slot_of(table: &Slot, index: u64) -> Outcome<SlotRef> {
+pub(crate) fn slot_of(table: &Slot, index: u64) -> Outcome<SlotRef> {
     if index == 0 || index >= table.extent {
         return Err(Error::InvalidSlot.into());
     }

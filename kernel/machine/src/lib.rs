@@ -20,4 +20,4 @@ pub use records::{
     AddressSpace, Endpoint, Links, Notification, PageRecord, Queue, Ref, Registers, Reply, SchedContext, Slot, SlotRef,
     Thread,
 };
-pub use store::{Memory, Reason, Stop, Store};
+pub use store::{Fixed, Known, Memory, Reason, Stop, Store};

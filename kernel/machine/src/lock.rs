@@ -45,6 +45,15 @@ impl Ticket {
         waited
     }
 
+    /// Takes it if nobody has it or waits for it. Answers the number to give it back with.
+    #[inline(always)]
+    fn try_take(&self) -> Option<u32> {
+        let ticket = self.serving.load(Ordering::Relaxed);
+        let next = ticket.wrapping_add(1);
+        self.next.compare_exchange(ticket, next, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        Some(next)
+    }
+
     /// Only for who has taken it.
     fn give(&self) {
         self.serving.store(self.serving.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
@@ -111,6 +120,24 @@ impl<C, G> Shared<C, G> {
         // SAFETY: the locks of `cores` are held until `Held` is dropped, and nobody else can hold one of them.
         let store = unsafe { Store::new(memory, cores, me) };
         Held { shared: self, cores, locks, waits, store }
+    }
+}
+
+impl<C, G> Shared<C, G> {
+    /// Core `me` looks at its own state and at memory, if its lock is free; else, or if `look` does, answers `None`.
+    #[inline(always)]
+    pub fn try_own<R>(&self, me: CoreId, look: impl FnOnce(&mut C, Store) -> Option<R>) -> Option<R> {
+        let lock = &self.locks.get(me.index())?.0;
+        let cell = &self.cores.get(me.index())?.0;
+        let next = lock.try_take()?;
+        // SAFETY: written only before anybody held anything (`set_memory`).
+        let memory = unsafe { *self.memory.get() };
+        // SAFETY: the lock of `me` is held until `look` is done with the store, and nobody else can hold it.
+        let store = unsafe { Store::new(memory, CoreSet::only(me), me) };
+        // SAFETY: the lock guards it, and nobody else refers to it as long as it is held.
+        let found = look(unsafe { &mut *cell.get() }, store);
+        lock.serving.store(next, Ordering::Release);
+        found
     }
 }
 

@@ -8,12 +8,16 @@
 //! Homes follow use, much as cache lines do. Tables (of capabilities or pages) are at home where they were changed last,
 //! and where they have been used since; see [`Store::own`], [`Store::join`], [`Store::settle`].
 
+use core::marker::PhantomData;
 use core::num::NonZeroU64;
+use core::ptr::NonNull;
 
 use anos_abi::{Error, Kind, PAGE_SIZE};
 
 use crate::machine::{CoreId, CoreSet};
-use crate::records::{AddressSpace, Endpoint, Notification, PageRecord, Ref, Reply, SchedContext, Slot, Thread};
+use crate::records::{
+    AddressSpace, Endpoint, Notification, PageRecord, Ref, Reply, SchedContext, Slot, THREAD_SLOTS, Thread,
+};
 
 /// Why a step of a transition did not happen. Nothing has changed by then.
 ///
@@ -80,12 +84,52 @@ const _: () = assert!(size_of::<Result<(), Stop>>() == 8 && size_of::<Result<&mu
 /// A kind of record that can be followed to.
 ///
 /// # Safety
-/// Every bit pattern is a valid `Self` without padding that matters, `size_of::<Self>()` divides the page size and is
-/// a multiple of its alignment, and pages that [`Object::fits`] accepts hold nothing but such records at `offset`s
-/// that `fits` accepts, none of which overlap.
+/// Every bit pattern is a valid `Self` without padding that matters, and pages that [`Object::SHAPE`] accepts hold nothing
+/// but such records at offsets that it accepts, none of which overlap.
 pub unsafe trait Object: Sized {
+    /// Where such records lie.
+    const SHAPE: Shape;
+}
+
+/// Where the records of a type lie: in pages of which kinds, and how far apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// A bit for each [`Kind`].
+    kinds: u32,
+    /// Bytes from one record to the next, a power of two.
+    stride: u32,
+}
+
+impl Shape {
+    const fn new<T>(kinds: &[Kind], stride: u32) -> Shape {
+        assert!(size_of::<T>() <= stride as usize && stride.is_power_of_two() && stride as u64 <= PAGE_SIZE);
+        let mut bits = 0;
+        let mut place = 0;
+        while place < kinds.len() {
+            bits |= 1 << kinds[place] as u32;
+            place += 1;
+        }
+        Shape { kinds: bits, stride }
+    }
+
+    /// The first of the kinds, as a number.
+    #[expect(clippy::cast_possible_truncation, reason = "below 32")]
+    const fn first(self) -> u8 {
+        self.kinds.trailing_zeros() as u8
+    }
+
     /// Whether a page of this kind holds such a record at this offset.
-    fn fits(kind: u8, offset: u64) -> bool;
+    fn fits(self, kind: u8, offset: u64) -> bool {
+        const SLOTS: u64 = core::mem::offset_of!(Thread, slots) as u64;
+        let Shape { kinds, stride } = self;
+        if kinds >> (kind & 31) & 1 == 0 || offset & (u64::from(stride) - 1) != 0 {
+            return false;
+        }
+        // A smaller record in a thread's page is one of its slots.
+        kind != Kind::Thread as u8
+            || u64::from(stride) == PAGE_SIZE
+            || offset.wrapping_sub(SLOTS) < size_of::<[Slot; THREAD_SLOTS]>() as u64
+    }
 }
 
 const _: () = assert!(usize::BITS == 64, "addresses are 64 bits wide");
@@ -95,70 +139,40 @@ const fn to_usize(number: u64) -> usize {
     number as usize
 }
 
-fn on_stride(offset: u64, stride: u64) -> bool {
-    offset & (stride - 1) == 0
-}
-
-// SAFETY: integers only, 128 bytes; a SchedContext page holds nothing else.
+// SAFETY: integers only; a SchedContext page holds nothing else.
 unsafe impl Object for SchedContext {
-    fn fits(kind: u8, offset: u64) -> bool {
-        kind == Kind::SchedContext as u8 && on_stride(offset, 128)
-    }
+    const SHAPE: Shape = Shape::new::<Self>(&[Kind::SchedContext], 128);
 }
 // SAFETY: integers only, a whole page.
 unsafe impl Object for Thread {
-    fn fits(kind: u8, offset: u64) -> bool {
-        kind == Kind::Thread as u8 && offset == 0
-    }
+    const SHAPE: Shape = Shape::new::<Self>(&[Kind::Thread], 4096);
 }
-// SAFETY: integers only, 64 bytes; an Endpoint page holds nothing else.
+// SAFETY: integers only; an Endpoint page holds nothing else.
 unsafe impl Object for Endpoint {
-    fn fits(kind: u8, offset: u64) -> bool {
-        kind == Kind::Endpoint as u8 && on_stride(offset, 64)
-    }
+    const SHAPE: Shape = Shape::new::<Self>(&[Kind::Endpoint], 64);
 }
-// SAFETY: integers only, 64 bytes; a Notification page holds nothing else.
+// SAFETY: integers only; a Notification page holds nothing else.
 unsafe impl Object for Notification {
-    fn fits(kind: u8, offset: u64) -> bool {
-        kind == Kind::Notification as u8 && on_stride(offset, 64)
-    }
+    const SHAPE: Shape = Shape::new::<Self>(&[Kind::Notification], 64);
 }
-// SAFETY: integers only, 64 bytes; a Reply page holds nothing else.
+// SAFETY: integers only; a Reply page holds nothing else.
 unsafe impl Object for Reply {
-    fn fits(kind: u8, offset: u64) -> bool {
-        kind == Kind::Reply as u8 && on_stride(offset, 64)
-    }
+    const SHAPE: Shape = Shape::new::<Self>(&[Kind::Reply], 64);
 }
 // SAFETY: 512 integers, a whole page, whether root table or not.
 unsafe impl Object for AddressSpace {
-    fn fits(kind: u8, offset: u64) -> bool {
-        (kind == Kind::AddressSpace as u8 || kind == Kind::PageTable as u8) && offset == 0
-    }
+    const SHAPE: Shape = Shape::new::<Self>(&[Kind::AddressSpace, Kind::PageTable], 4096);
 }
-// SAFETY: integers only, 64 bytes. A CapTable page holds nothing else. A Thread's slots overlap the Thread, of which
-// they are a part; `Store` gives out one reference at a time (each borrows the store), so never both.
+// SAFETY: integers only. A CapTable page holds nothing else. A Thread's slots overlap the Thread, of which they are a
+// part; `Store` gives out one reference at a time (each borrows the store), so never both.
 unsafe impl Object for Slot {
-    fn fits(kind: u8, offset: u64) -> bool {
-        if !on_stride(offset, 64) {
-            return false;
-        }
-        let in_thread = offset & (size_of::<Thread>() as u64 - 1);
-        let first = core::mem::offset_of!(Thread, slots) as u64;
-        kind == Kind::CapTable as u8
-            || kind == Kind::Thread as u8 && in_thread >= first && in_thread < first + size_of_slots()
-    }
-}
-
-const fn size_of_slots() -> u64 {
-    (size_of::<Slot>() * crate::records::THREAD_SLOTS) as u64
+    const SHAPE: Shape = Shape::new::<Self>(&[Kind::CapTable, Kind::Thread], 64);
 }
 
 const _: () = assert!(size_of::<Thread>() == 4096 && size_of::<Slot>() == 64);
 #[cfg(not(any(loom, shuttle)))]
 const _: () = assert!(size_of::<PageRecord>() == 32);
 const _: () = assert!(core::mem::offset_of!(Thread, slots) % 64 == 0 && core::mem::offset_of!(Thread, fpu) % 64 == 0);
-const _: () = assert!(size_of::<SchedContext>() == 128);
-const _: () = assert!(size_of::<Endpoint>() <= 64 && size_of::<Notification>() <= 64 && size_of::<Reply>() <= 64);
 
 /// Where the machine's main memory is, and its page records. One for the whole machine; [`Store`] is a core's view
 /// of it while it holds locks.
@@ -217,8 +231,10 @@ impl Store {
         Store { memory, held, mine: CoreSet::only(me) }
     }
 
+    #[inline(always)]
     fn index(&self, address: u64) -> Option<u64> {
-        let index = address.checked_sub(self.memory.start)? / PAGE_SIZE;
+        // Below the start it is a large number.
+        let index = address.wrapping_sub(self.memory.start) / PAGE_SIZE;
         if index < self.memory.pages { Some(index) } else { None }
     }
 
@@ -228,7 +244,14 @@ impl Store {
     }
 
     /// The record of a page, whoever is at home there.
+    #[inline(never)]
     fn record_of(&self, address: u64) -> Result<&PageRecord, Stop> {
+        self.find(address)
+    }
+
+    /// The same, where it has to be quick.
+    #[inline(always)]
+    fn find(&self, address: u64) -> Result<&PageRecord, Stop> {
         let index = self.index(address).ok_or(Stop::STALE)?;
         // SAFETY: `index` is below `pages`, so it lies within the array that `Memory::new` was promised.
         let record = unsafe { self.memory.records.add(to_usize(index)) };
@@ -237,7 +260,7 @@ impl Store {
     }
 
     /// The record of the page at this physical address, to be read.
-    #[inline]
+    #[inline(never)]
     pub fn record(&self, address: u64) -> Result<&PageRecord, Stop> {
         let record = self.record_of(address)?;
         // A home whose lock is held can't be taken away, so this stays true.
@@ -308,21 +331,62 @@ impl Store {
         Ok(())
     }
 
-    fn pointer<T: Object>(&self, record: &PageRecord, reference: Ref<T>) -> Result<*mut T, Stop> {
-        let address = reference.address();
-        if !T::fits(record.kind(), address & (PAGE_SIZE - 1)) {
+    /// Where the record at `address` lies, if there is one of this shape; `record` is its page's.
+    #[inline(always)]
+    fn pointer(&self, record: &PageRecord, address: u64, shape: Shape) -> Result<*mut u8, Stop> {
+        if !shape.fits(record.kind(), address & (PAGE_SIZE - 1)) {
             return Err(Stop::STALE);
         }
-        Ok(to_usize(self.memory.window(address)) as *mut T)
+        Ok(to_usize(self.memory.window(address)) as *mut u8)
     }
 
-    /// The object at `reference`, to be read.
+    #[inline(never)]
+    fn readable(&self, address: u64, shape: Shape) -> Result<*const u8, Stop> {
+        let record = self.find(address)?;
+        if !record.homes().meets(self.held) {
+            return Err(self.missing(record));
+        }
+        record.watch.reads();
+        Ok(self.pointer(record, address, shape)?)
+    }
+
+    #[inline(never)]
+    fn writable(&self, address: u64, shape: Shape) -> Result<*mut u8, Stop> {
+        let record = self.find(address)?;
+        if record.homes() != self.mine {
+            self.take(record)?;
+        }
+        record.watch.changes();
+        self.pointer(record, address, shape)
+    }
+
+    /// Where the record at `address` lies, if its page is of this kind and this core among its homes.
+    #[inline(never)]
+    fn partly_mine(&self, address: u64, kind: u8, stride: u32) -> Option<NonNull<u8>> {
+        let record = self.find(address).ok()?;
+        if !record.homes().meets(self.mine) || record.kind() != kind || address & (u64::from(stride) - 1) != 0 {
+            return None;
+        }
+        record.watch.reads();
+        NonNull::new(to_usize(self.memory.window(address)) as *mut u8)
+    }
+
+    /// The same, if it is at home there alone.
+    #[inline(never)]
+    fn only_mine(&self, address: u64, kind: u8, stride: u32) -> Option<NonNull<u8>> {
+        let record = self.find(address).ok()?;
+        if record.homes() != self.mine || record.kind() != kind || address & (u64::from(stride) - 1) != 0 {
+            return None;
+        }
+        record.watch.changes();
+        NonNull::new(to_usize(self.memory.window(address)) as *mut u8)
+    }
+
+    /// The object at `reference`, to be read. (Not inlined, here as below: one jump, instead of the shape at every call.)
     #[inline(never)]
     pub fn see<T: Object>(&self, reference: Ref<T>) -> Result<&T, Stop> {
-        let record = self.record(reference.address())?;
-        let pointer = self.pointer(record, reference)?;
-        record.watch.reads();
-        // SAFETY: the page holds records of this kind and `pointer` is the start of one (`fits`), so it is mapped,
+        let pointer = self.readable(reference.address(), T::SHAPE)?.cast();
+        // SAFETY: the page holds records of this type and `pointer` is the start of one (`Shape::fits`), so it is mapped,
         // aligned, valid whatever its bits, and not used as anything else. The lock of one of its homes is held, so no
         // other core changes it; the borrow of `self` keeps this one from changing it. The one exception is what trap code
         // saves into the record of the thread that it interrupts (registers, floating point, the port's own words): its
@@ -334,9 +398,7 @@ impl Store {
     /// The object at `reference`, to be changed.
     #[inline(never)]
     pub fn get<T: Object>(&mut self, reference: Ref<T>) -> Result<&mut T, Stop> {
-        let record = self.own(reference.address())?;
-        let pointer = self.pointer(record, reference)?;
-        record.watch.changes();
+        let pointer = self.writable(reference.address(), T::SHAPE)?.cast();
         // SAFETY: as for `see`; and the locks of all its homes are held, so no other core looks at it, and the borrow of
         // `self` keeps this the only reference of this core.
         Ok(unsafe { &mut *pointer })
@@ -353,5 +415,77 @@ impl Store {
         let page = unsafe { &mut *pointer };
         page.fill(0);
         Ok(())
+    }
+}
+
+/// Memory at home on this core alone, for a visit that changes no page's kind or homes: so a reference has to be checked
+/// once, and is *known* from then on.
+///
+/// `'id` is a lifetime that no other `Fixed` has (see [`Store::fixed`]), so that what one knows is of no use with another.
+#[derive(Debug)]
+pub struct Fixed<'id, 's> {
+    store: &'s mut Store,
+    brand: PhantomData<fn(&'id ()) -> &'id ()>,
+}
+
+/// A reference that has been checked.
+#[derive(Debug)]
+pub struct Known<'id, T> {
+    pointer: *mut T,
+    brand: PhantomData<fn(&'id ()) -> &'id ()>,
+}
+
+impl<T> Clone for Known<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Known<'_, T> {}
+
+impl Store {
+    /// Memory as long as `look` looks, in which no page changes its kind or its homes.
+    #[inline(always)]
+    pub fn fixed<R>(&mut self, look: impl for<'id> FnOnce(Fixed<'id, '_>) -> R) -> R {
+        look(Fixed { store: self, brand: PhantomData })
+    }
+}
+
+impl<'id> Fixed<'id, '_> {
+    /// Checks a reference: the object is at home on this core alone. (If not, or if there is none: `None`.)
+    #[inline(always)]
+    pub fn know<T: Object>(&self, reference: Ref<T>) -> Option<Known<'id, T>> {
+        let pointer = self.store.only_mine(reference.address(), T::SHAPE.first(), T::SHAPE.stride)?;
+        Some(Known { pointer: pointer.cast().as_ptr(), brand: PhantomData })
+    }
+
+    /// A known object, to be read.
+    #[inline(always)]
+    pub fn see<T>(&self, known: Known<'id, T>) -> &T {
+        // SAFETY: `know` checked it as `Store::see` does, and nothing that it looked at has changed: that takes the store,
+        // which `self` borrows as long as `'id` lasts. The borrow of `self` keeps this core from changing the object.
+        unsafe { &*known.pointer }
+    }
+
+    /// A known object, to be changed.
+    #[inline(always)]
+    pub fn get<T>(&mut self, known: Known<'id, T>) -> &mut T {
+        // SAFETY: as above; its page is at home on this core alone, whose lock is held, and the borrow of `self` keeps this
+        // the only reference.
+        unsafe { &mut *known.pointer }
+    }
+
+    /// An object that others may read too: this core is among its homes. To be read.
+    #[inline(always)]
+    pub fn read<T: Object>(&self, reference: Ref<T>) -> Option<&T> {
+        let pointer = self.store.partly_mine(reference.address(), T::SHAPE.first(), T::SHAPE.stride)?;
+        // SAFETY: as in `see`: it was checked just now.
+        Some(unsafe { pointer.cast().as_ref() })
+    }
+
+    /// The record of the page at this physical address, if this core is among its homes.
+    #[inline(always)]
+    pub fn page(&self, address: u64) -> Option<&PageRecord> {
+        let record = self.store.record_of(address).ok()?;
+        if record.homes().meets(self.store.mine) { Some(record) } else { None }
     }
 }

@@ -189,7 +189,12 @@ impl Board {
             Event::SystemCall | Event::Fault(_) | Event::Start => {}
         }
         if let Some(thread) = processor.thread.some() {
-            self.ram.save(thread, &processor.registers);
+            let mut registers = processor.registers;
+            if event == Event::SystemCall && !self.ram.is_foreign(thread) {
+                // Its caller expects nothing of these.
+                registers.other = [0; 24];
+            }
+            self.ram.save(thread, &registers);
         }
         presence.set(core, if event == Event::SystemCall { Place::KernelWithCall } else { Place::Kernel });
     }

@@ -8,7 +8,8 @@
 //! - [`payload`]: what a build would have put behind the kernel;
 //! - [`snapshot`]: a machine's state, to come back to;
 //! - [`numbers`]: random ones, the same everywhere;
-//! - [`message`]: what programs put into their registers, and find there.
+//! - [`message`]: what programs put into their registers, and find there;
+//! - `short_way`: what goes the short way through the core, compared with the general way.
 //!
 //! All of it is deterministic and played by one thread of the host: the same steps always end in the same state. A
 //! core that is interrupted while another is in the kernel gets as far as the kernel's lock, where a test can keep it
@@ -22,6 +23,7 @@ pub mod message;
 pub mod mmu;
 pub mod numbers;
 pub mod payload;
+mod short_way;
 pub mod sim;
 pub mod snapshot;
 

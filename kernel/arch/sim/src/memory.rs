@@ -145,6 +145,12 @@ impl Ram {
         unsafe { record.write(*registers) }
     }
 
+    /// Whether a thread belongs to another system, as trap code looks.
+    pub fn is_foreign(&self, thread: Ref<Thread>) -> bool {
+        const OFFSET: u64 = std::mem::offset_of!(Thread, foreign) as u64;
+        self.read((thread.address() + OFFSET) & !7).to_le_bytes()[index(OFFSET % 8)] != 0
+    }
+
     /// Restores a thread's registers from its record.
     pub fn restore(&self, thread: Ref<Thread>) -> Registers {
         let record = self.pointer::<Thread>(thread.address()).cast::<Registers>();

@@ -38,6 +38,10 @@ pub struct Sim {
     pub system_calls: u64,
     /// Visits to the kernel.
     visits: u64,
+    /// Which of the messages that go the short way are also sent the general way, to compare: every `n`th visit's.
+    pub compare_every: u64,
+    /// Messages compared so.
+    pub compared: u64,
     /// What the kernel did at the last step of each core.
     pub last: Vec<Next>,
     /// Pages that were typed at boot: the root server's own.
@@ -123,8 +127,18 @@ impl Sim {
         let mut view = View::<true> { board: &mut board, presence: &kernel.presence, core: CoreId::BOOT };
         anos_core::boot::start(&kernel, &mut view, &found)?;
         let last = vec![Next::Idle; index(cores)];
-        let mut sim =
-            Sim { kernel, board, free, next_slot: 1000, system_calls: 0, visits: 0, last, boot_pages: Vec::new() };
+        let mut sim = Sim {
+            kernel,
+            board,
+            free,
+            next_slot: 1000,
+            system_calls: 0,
+            visits: 0,
+            compare_every: 64,
+            compared: 0,
+            last,
+            boot_pages: Vec::new(),
+        };
         sim.boot_pages = sim.typed_pages();
         for core in 0..cores {
             sim.enter(core_id(core), Event::Start);
@@ -174,11 +188,9 @@ impl Sim {
     pub fn go_on(&mut self, core: CoreId) -> Next {
         let event = self.board.processors[core.index()].trapped.expect("the core waits to enter the kernel");
         self.board.waits.set(0);
-        let next = if self.board.config.caches_invalid {
-            self.attempts::<true>(core, event)
-        } else {
-            self.attempts::<false>(core, event)
-        };
+        self.visits += 1;
+        let short = if event == Event::SystemCall { self.short_way(core) } else { None };
+        let next = short.map_or_else(|| self.general_way(core, event), Next::Run);
         if let Event::Interrupt(line) = event {
             let line = self.board.lines[line as usize];
             assert!(!(line.level && line.raised && line.unmasked), "{line:?} would interrupt for ever");
@@ -188,13 +200,25 @@ impl Sim {
         next
     }
 
+    /// Whether this visit is one that is compared.
+    pub(crate) fn is_compared(&self) -> bool {
+        self.visits.is_multiple_of(self.compare_every)
+    }
+
+    pub(crate) fn general_way(&mut self, core: CoreId, event: Event) -> Next {
+        if self.board.config.caches_invalid {
+            self.attempts::<true>(core, event)
+        } else {
+            self.attempts::<false>(core, event)
+        }
+    }
+
     /// A core's way through the kernel. Now and then, all memory is compared before and after an attempt that lacked a
     /// lock: nothing may have happened. (A timer may have ended some waits by then: whole ones.)
     fn attempts<const CACHES_INVALID: bool>(&mut self, core: CoreId, event: Event) -> Next {
         let presence = &self.kernel.presence;
         let mut view = View::<CACHES_INVALID> { board: &mut self.board, presence, core };
         let mut entry = Entry::new(&self.kernel, &view, event);
-        self.visits += 1;
         let watched = view.board.config.cores > 1 && self.visits.is_multiple_of(16) && event != Event::Timer;
         for _ in 0..=anos_abi::MAX_CORES {
             let before = if watched && entry.is_pending() { Some(view.board.ram.image()) } else { None };

@@ -1,0 +1,96 @@
+//! Messages that go the short way through the kernel's core, compared with the general way.
+
+use std::fmt::Write;
+
+use anos_core::{Counters, Kernel};
+use anos_machine::{CoreId, CoreSet, Event, Place, Ref, Thread};
+
+use crate::board::View;
+use crate::sim::{Sim, core_id};
+
+/// All that the kernel and the processors know.
+#[derive(PartialEq, Eq)]
+struct State {
+    memory: Vec<u64>,
+    kernel: String,
+    processors: String,
+}
+
+/// A kernel without what is counted differently: a message that goes the short way counts as what it stands for.
+fn kernel_without_counters(kernel: &Kernel, cores: u64) -> String {
+    let mut text = String::new();
+    let mut held = kernel.hold(CoreId::BOOT, CoreSet::ALL, || unreachable!("one thread plays all cores"));
+    for core in (0..cores).map(core_id) {
+        let state = held.core(core).expect("all locks are held");
+        let Counters { calls, switches, locks, quick, .. } = state.counters;
+        let counters = Counters {
+            calls: calls + quick,
+            switches: switches + quick,
+            locks: locks + quick,
+            quick: 0,
+            ..state.counters
+        };
+        let before = std::mem::replace(&mut state.counters, counters);
+        write!(text, "{state:?} at {:?}", kernel.presence.get(core)).expect("a string grows");
+        state.counters = before;
+    }
+    text
+}
+
+impl Sim {
+    /// The thread that runs after a system call which went the short way. `None`: it can't.
+    pub(crate) fn short_way(&mut self, core: CoreId) -> Option<Ref<Thread>> {
+        let before = if self.is_compared() { Some(self.snapshot()) } else { None };
+        let thread = if self.board.config.caches_invalid { self.send::<true>(core) } else { self.send::<false>(core) }?;
+        // A core that goes this way never says that it left user mode; the simulated one did, when it trapped.
+        self.kernel.presence.set(core, Place::User);
+        if let Some(before) = before {
+            let short = self.everything();
+            self.restore(&before);
+            let next = self.general_way(core, Event::SystemCall);
+            let general = self.everything();
+            assert!(next == anos_machine::Next::Run(thread), "the general way leads to {next:x?}, not {thread:?}");
+            short.compare(&general);
+            self.compared += 1;
+        }
+        Some(thread)
+    }
+
+    fn send<const CACHES_INVALID: bool>(&mut self, core: CoreId) -> Option<Ref<Thread>> {
+        let mut view = View::<CACHES_INVALID> { board: &mut self.board, presence: &self.kernel.presence, core };
+        anos_core::quick(&self.kernel, &mut view)
+    }
+
+    fn everything(&self) -> State {
+        State {
+            memory: self.board.ram.image(),
+            kernel: kernel_without_counters(&self.kernel, self.board.config.cores) + &self.page_records(),
+            processors: format!("{:?}", self.board.processors),
+        }
+    }
+
+    fn page_records(&self) -> String {
+        let mut text = String::new();
+        self.with_store(|store| {
+            for page in (0..self.board.ram.pages()).map(|page| crate::memory::RAM_BASE + page * anos_abi::PAGE_SIZE) {
+                let record = store.record(page).expect("all locks are held");
+                if record.kind() != 0 {
+                    write!(text, "{record:?}").expect("a string grows");
+                }
+            }
+        });
+        text
+    }
+}
+
+impl State {
+    fn compare(&self, general: &State) {
+        let words = self.memory.iter().zip(&general.memory).zip(0u64..);
+        for ((short, general), word) in words {
+            let at = crate::memory::RAM_BASE + word * 8;
+            assert_eq!(short, general, "the short way (left) and the general way (right) leave another {at:#x}");
+        }
+        assert_eq!(self.kernel, general.kernel, "the short way (left) and the general way (right) differ");
+        assert_eq!(self.processors, general.processors, "the short way (left) and the general way (right) differ");
+    }
+}

@@ -1,0 +1,271 @@
+//! The short way of a message: `call` to a server that waits, and `reply_recv` to a caller that waits.
+//!
+//! It does all of the call, exactly as the general way would, or nothing: then the call goes the general way. What it asks
+//! for is the usual case: everybody is at home on this core, whose lock is free; the message passes no capability and waits
+//! without a deadline; nobody else waits at the endpoint; and who gets the message runs next, whoever else is ready.
+//!
+//! It never waits for a lock. So it needn't say that this core is in the kernel: who holds the lock meanwhile finds that out
+//! as soon as this core fails to get it, and nobody can hold it before this core is through.
+
+use anos_abi::object::ThreadState;
+use anos_abi::syscall::FOREVER;
+use anos_abi::{Kind, Operation, Rights, Slots, Status, SystemCall};
+use anos_machine::{
+    CoreId, Endpoint, Fixed, Known, Links, Machine, Notification, Queue, Ref, Registers, Reply, SchedContext, Slot,
+    Thread,
+};
+
+use crate::Kernel;
+use crate::bounds::{LENDINGS, TAGS, TURN_NS};
+use crate::context::spend;
+use crate::ipc::{CALL, RECEIVERS, SEND};
+use crate::memory::tag_of;
+use crate::state::{CoreState, Tag};
+use crate::table::slot_of;
+use crate::thread::Part;
+
+/// The running thread has made a system call: if it is a message that can go the short way, it goes, and the thread that
+/// got it is to run. `None`: nothing has happened.
+pub fn quick<M: Machine>(kernel: &Kernel, machine: &mut M) -> Option<Ref<Thread>> {
+    let (thread, space) = message(kernel, machine.core(), machine.now(), machine.tags() >= TAGS as u64)?;
+    if let Some(Space { root, tag, flush }) = space {
+        machine.load_root(root, tag, flush);
+    }
+    Some(thread)
+}
+
+/// An address space as a core is about to load it.
+#[derive(Clone, Copy, Debug)]
+struct Space {
+    root: u64,
+    tag: u64,
+    flush: bool,
+}
+
+/// Who is to run, and the address space to load, if it is another.
+type Next = (Ref<Thread>, Option<Space>);
+
+/// The part that is the same for all machines: at `now`, with tags or without.
+#[inline(never)]
+fn message(kernel: &Kernel, me: CoreId, now: u64, tags: bool) -> Option<Next> {
+    kernel.try_own(me, |core, mut store| store.fixed(|memory| Message { core, memory, me, now, tags }.send()))
+}
+
+/// From a sender to the thread that runs next.
+struct Hop<'id> {
+    sender: Known<'id, Thread>,
+    /// What the sender runs on.
+    context: Known<'id, SchedContext>,
+    next: Known<'id, Thread>,
+    at: Ref<Thread>,
+    /// At which that will run.
+    priority: u8,
+    status: u64,
+    badge: u64,
+}
+
+/// A message on its short way.
+struct Message<'id, 's> {
+    core: &'s mut CoreState,
+    memory: Fixed<'id, 's>,
+    me: CoreId,
+    now: u64,
+    tags: bool,
+}
+
+impl<'id> Message<'id, '_> {
+    #[inline(always)]
+    fn send(mut self) -> Option<Next> {
+        let sender = self.memory.know(self.core.current)?;
+        let record = self.memory.see(sender);
+        let registers = &record.registers;
+        let operation = Operation(registers.operation);
+        let reply = registers.reply;
+        // A deadline is none from half of all time on: see `start_deadline`. A timer set for the end of a turn may have to
+        // be set anew.
+        if record.foreign != 0
+            || Slots(registers.slots).pass() != 0
+            || registers.deadline < FOREVER >> 1
+            || self.core.timer == self.core.turn_end
+        {
+            return None;
+        }
+        let target = self.slot(sender, operation.target().into())?;
+        if target.kind != Kind::Endpoint as u8 {
+            return None;
+        }
+        let (rights, object, badge) = (target.rights(), target.object, target.badge);
+        if operation == Operation::new(SystemCall::ReplyRecv, operation.target()) && rights.contains(Rights::READ) {
+            return self.reply_recv(sender, object, reply);
+        }
+        if operation == Operation::new(SystemCall::Call, operation.target()) && rights.contains(Rights::WRITE) {
+            return self.call(sender, object, badge);
+        }
+        None
+    }
+
+    /// The slot with this number of the table that a thread uses.
+    #[inline(always)]
+    fn slot(&self, thread: Known<'id, Thread>, index: u64) -> Option<&Slot> {
+        let table = &self.memory.see(thread).slots[Part::Table as usize];
+        if table.kind != Kind::CapTable as u8 {
+            return None;
+        }
+        self.memory.read(slot_of(table, index).ok()?)
+    }
+
+    /// The Reply in a slot of a thread's table.
+    #[inline(always)]
+    fn reply_in(&self, thread: Known<'id, Thread>, index: u64) -> Option<Ref<Reply>> {
+        let slot = self.slot(thread, index)?;
+        if slot.kind == Kind::Reply as u8 { Some(Ref::at(slot.object)) } else { None }
+    }
+
+    #[inline(always)]
+    fn call(&mut self, sender: Known<'id, Thread>, object: u64, badge: u64) -> Option<Next> {
+        let endpoint = self.memory.know(Ref::<Endpoint>::at(object))?;
+        let Endpoint { queue, waiting, cursor, .. } = *self.memory.see(endpoint);
+        if waiting != RECEIVERS || queue.head != queue.tail || !cursor.is_none() {
+            return None;
+        }
+        let receiver = self.memory.know(queue.head)?;
+        let record = self.memory.see(receiver);
+        let passive = record.context.is_none();
+        let (priority, index) = (record.priority, record.registers.reply);
+        if record.bucket != 0 {
+            return None;
+        }
+        let reply_at = self.reply_in(receiver, index)?;
+        let reply = self.memory.know(reply_at)?;
+        if !self.memory.see(reply).caller.is_none() {
+            return None;
+        }
+        let (context_at, own_priority) = (self.memory.see(sender).context, self.memory.see(sender).priority);
+        let context = self.memory.know(context_at)?;
+        if passive {
+            if usize::from(self.memory.see(context).lent) >= LENDINGS {
+                return None;
+            }
+        } else {
+            self.unlimited(context, receiver)?;
+        }
+        let (caller_at, receiver_at) = (self.core.current, queue.head);
+        let priority = if passive { own_priority } else { priority };
+        let hop = Hop { sender, context, next: receiver, at: receiver_at, priority, status: Status::ANSWERABLE, badge };
+        let next = self.hop(hop)?;
+        // It is decided.
+        let from = self.memory.get(sender);
+        (from.sending, from.badge, from.deadline) = (CALL, badge, from.registers.deadline);
+        (from.state, from.waits_on) = (ThreadState::Calling as u8, reply_at.address());
+        self.memory.get(reply).caller = caller_at;
+        let record = self.memory.get(endpoint);
+        (record.queue, record.waiting) = (Queue::default(), 0);
+        if passive {
+            self.memory.get(sender).borrower = receiver_at;
+            let record = self.memory.get(context);
+            (record.lent, record.user) = (record.lent + 1, receiver_at);
+            let record = self.memory.get(receiver);
+            (record.context, record.lender, record.priority) = (context_at, caller_at, own_priority);
+            record.fault[0] = 0;
+        }
+        Some(next)
+    }
+
+    #[inline(always)]
+    fn reply_recv(&mut self, sender: Known<'id, Thread>, object: u64, index: u64) -> Option<Next> {
+        let endpoint = self.memory.know(Ref::<Endpoint>::at(object))?;
+        if self.memory.see(endpoint).waiting != 0 {
+            return None;
+        }
+        let reply = self.memory.know(self.reply_in(sender, index)?)?;
+        let caller_at = self.memory.see(reply).caller;
+        let caller = self.memory.know(caller_at)?;
+        let Thread { state, bucket, priority, borrower, .. } = *self.memory.see(caller);
+        if state != ThreadState::Calling as u8 || bucket != 0 {
+            return None;
+        }
+        let server_at = self.core.current;
+        let record = self.memory.see(sender);
+        let (context_at, bound) = (record.context, record.slots[Part::Bound as usize].object);
+        if bound != 0 && self.memory.see(self.memory.know(Ref::<Notification>::at(bound))?).bits != 0 {
+            return None;
+        }
+        let context = self.memory.know(context_at)?;
+        let lent = borrower == server_at;
+        if !lent {
+            if !borrower.is_none() {
+                return None;
+            }
+            self.unlimited(context, caller)?;
+        }
+        let hop = Hop { sender, context, next: caller, at: caller_at, priority, status: Status::OK.0, badge: 0 };
+        let next = self.hop(hop)?;
+        // It is decided.
+        self.memory.get(reply).caller = Ref::NONE;
+        if lent {
+            self.memory.get(caller).borrower = Ref::NONE;
+            let record = self.memory.get(context);
+            (record.lent, record.user) = (record.lent - 1, caller_at);
+            let record = self.memory.get(sender);
+            (record.context, record.lender) = (Ref::NONE, Ref::NONE);
+        }
+        let from = self.memory.get(sender);
+        (from.sending, from.deadline, from.links) = (SEND, from.registers.deadline, Links::default());
+        (from.state, from.waits_on) = (ThreadState::Receiving as u8, object);
+        let record = self.memory.get(endpoint);
+        (record.queue, record.waiting) = (Queue { head: server_at, tail: server_at }, RECEIVERS);
+        Some(next)
+    }
+
+    /// Whether neither this context nor that of a thread which is about to run has a limit: then the timer stays as it is.
+    #[inline(always)]
+    fn unlimited(&self, context: Known<'id, SchedContext>, next: Known<'id, Thread>) -> Option<()> {
+        let other = self.memory.know(self.memory.see(next).context)?;
+        if self.memory.see(context).period | self.memory.see(other).period == 0 { Some(()) } else { None }
+    }
+
+    /// The last that can stand in the way: somebody else ready, or an address space that others share. If nothing does,
+    /// the message is sent: its receiver runs, in its own space, and the time until now was the sender's.
+    #[inline(never)]
+    fn hop(&mut self, hop: Hop<'id>) -> Option<Next> {
+        if self.core.ready_count != 0 && self.core.best().is_none_or(|best| best >= hop.priority) {
+            return None;
+        }
+        let root = self.memory.see(hop.next).slots[Part::Space as usize].object;
+        let space = if root == self.core.loaded { None } else { Some(self.load(root)?) };
+        let since = self.core.since;
+        let spent = self.now.saturating_sub(since);
+        spend(self.memory.get(hop.context), since, spent);
+        let sender = self.memory.get(hop.sender);
+        sender.cpu_time = sender.cpu_time.saturating_add(spent);
+        let Registers { label, words: [a, b, c, d, e, f, g, h], .. } = sender.registers;
+        let next = self.memory.get(hop.next);
+        (next.state, next.waits_on) = (ThreadState::Ready as u8, 0);
+        let registers = &mut next.registers;
+        (registers.operation, registers.label, registers.slots) = (hop.status, label, hop.badge);
+        (registers.reply, registers.deadline, registers.words) = (0, 0, [a, b, c, d, e, f, g, h]);
+        self.core.current = hop.at;
+        self.core.since = since + spent;
+        self.core.turn_end = self.core.since.saturating_add(TURN_NS);
+        self.core.counters.quick += 1;
+        Some((hop.at, space))
+    }
+
+    /// This core is about to be in another address space.
+    #[inline(always)]
+    fn load(&mut self, root: u64) -> Option<Space> {
+        let (left, entered) = (self.memory.page(self.core.loaded)?, self.memory.page(root)?);
+        let now = Tag { space: entered.space(), version: entered.version() };
+        let known = tag_of(self.core, now.space)?;
+        left.remove_loaded(self.me);
+        entered.add_loaded(self.me);
+        let (mut tag, mut flush) = (0, true);
+        if self.tags {
+            tag = now.space % TAGS as u64 + 1;
+            flush = *known != now || now.version == u32::MAX;
+            *known = now;
+        }
+        self.core.loaded = root;
+        Some(Space { root, tag, flush })
+    }
+}
