@@ -50,9 +50,10 @@ pub extern "C" fn main(start_info: u32) -> ! {
     traps::prepare();
     traps::load();
     ioapic::silence_old_controllers();
-    let Some(info) = StartInfo::read(&EarlyMemory, u64::from(start_info)) else {
+    let mut info = StartInfo::EMPTY;
+    if info.read(&EarlyMemory, u64::from(start_info)).is_none() {
         report::boot_failed("the loader passed no memory map (PVH start info)");
-    };
+    }
     let mut line = [0; COMMAND_LINE];
     let line = command_line(info.command_line, &mut line);
     let mut platform = Platform::new();
