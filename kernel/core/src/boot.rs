@@ -124,6 +124,9 @@ impl BootError {
 
 /// Builds the root server: its table, address space, thread and all capabilities. The boot core then enters the
 /// kernel with [`Event::Start`](anos_machine::Event::Start), which runs it; the other cores enter likewise.
+///
+/// Not inlined: the kernel is smaller so.
+#[inline(never)]
 pub fn start<M: Machine>(kernel: &Kernel, machine: &mut M, found: &Found<'_>) -> Result<(), BootError> {
     let payload = payload::check(found.payload_words)?;
     check_devicetree(&found.devicetree)?;

@@ -76,9 +76,15 @@ impl Answer {
 
     /// The first results; the others are 0.
     pub fn tell<const N: usize>(&mut self, words: [u64; N]) -> Outcome {
+        self.tell_all(&words)
+    }
+
+    /// The same, however many. Not inlined: the kernel is smaller so.
+    #[inline(never)]
+    fn tell_all(&mut self, words: &[u64]) -> Outcome {
         // bound: ARRAY
         for (place, word) in self.words.iter_mut().zip(words) {
-            *place = word;
+            *place = *word;
         }
         Ok(())
     }

@@ -13,17 +13,21 @@ use crate::family::{may_derive, table_slot};
 use crate::{Outcome, Visit};
 
 /// A set of interrupt lines.
-fn line_bit(lines: &mut [u64; MAX_INTERRUPTS / 64], line: u64) -> Option<(&mut u64, u64)> {
-    let word = usize::try_from(line / 64).ok()?;
-    Some((lines.get_mut(word)?, 1 << (line % 64)))
+type Lines = [u64; MAX_INTERRUPTS / 64];
+
+/// Where a line stands in a set: which word, which bit.
+fn line_bit(line: u64) -> Option<(usize, u64)> {
+    Some((usize::try_from(line / 64).ok()?, 1 << (line % 64)))
 }
 
-fn has_line(mut lines: [u64; MAX_INTERRUPTS / 64], line: u64) -> bool {
-    line_bit(&mut lines, line).is_some_and(|(word, bit)| *word & bit != 0)
+fn has_line(lines: &Lines, line: u64) -> bool {
+    line_bit(line).is_some_and(|(word, bit)| lines.get(word).is_some_and(|word| word & bit != 0))
 }
 
-fn put_line(lines: &mut [u64; MAX_INTERRUPTS / 64], line: u64, on: bool) {
-    if let Some((word, bit)) = line_bit(lines, line) {
+fn put_line(lines: &mut Lines, line: u64, on: bool) {
+    if let Some((word, bit)) = line_bit(line)
+        && let Some(word) = lines.get_mut(word)
+    {
         *word = if on { *word | bit } else { *word & !bit };
     }
 }
@@ -42,7 +46,7 @@ impl<M: Machine> Visit<'_, M> {
 
     /// An interrupt has come.
     pub(crate) fn interrupt(&mut self, line: u32) -> Outcome {
-        let level = has_line(self.held.global()?.interrupts_level, line.into());
+        let level = has_line(&self.held.global()?.interrupts_level, line.into());
         let known = usize::try_from(line).is_ok_and(|line| line < MAX_INTERRUPTS);
         let target = if known {
             let at = self.line_slot(line.into())?;
@@ -69,7 +73,7 @@ impl<M: Machine> Visit<'_, M> {
         let to = request.receive(self, 0)?;
         self.need_all()?;
         let global = self.held.global()?;
-        if has_line(global.interrupts_taken, line) {
+        if has_line(&global.interrupts_taken, line) {
             return Err(Error::Busy.into());
         }
         put_line(&mut global.interrupts_taken, line, true);

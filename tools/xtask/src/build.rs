@@ -177,7 +177,7 @@ pub fn run(mut command: Command, voice: Voice) -> Result<()> {
 
 /// What the code generator is to do otherwise than it would for size, so that the kernel is smaller still (and needs fewer
 /// instructions). It is about which instructions there are, and in which order; what they do stays the same.
-const CODE_GENERATION: [&str; 6] = [
+const CODE_GENERATION: [&str; 7] = [
     // What is worth inlining for size is a guess, of 5. With this one the kernel is smallest.
     "-inline-threshold=15",
     // Blocks are put in an order that needs few jumps, which size alone doesn't ask for.
@@ -188,6 +188,7 @@ const CODE_GENERATION: [&str; 6] = [
     // to save, mostly. It is shorter to make it where it is used.
     "-disable-machine-cse",
     "-disable-machine-licm",
+    "-disable-constant-hoisting",
     "-instcombine-code-sinking=false",
 ];
 

@@ -95,34 +95,6 @@ pub struct Platform {
     pub power: Power,
 }
 
-/// Reads what `rsdp` leads to. A machine without a usable FADT just can't be switched off.
-pub fn read(reader: &impl Reader, rsdp: u64) -> Result<Platform, AcpiError> {
-    let mut platform = Platform {
-        cores: [0; MAX_CORES],
-        core_count: 0,
-        local_apic: 0xfee0_0000,
-        ioapics: [IoApic::default(); MAX_IOAPICS],
-        ioapic_count: 0,
-        isa: core::array::from_fn(|irq| IsaLine {
-            line: u32::try_from(irq).unwrap_or(0),
-            level: None,
-            active_low: None,
-        }),
-        power: Power::default(),
-    };
-    let (root, width) = root_table(reader, rsdp)?;
-    let list = root.get(HEADER..).unwrap_or(&[]);
-    for entry in list.chunks_exact(width).take(MAX_TABLES) {
-        let Some(table) = table(reader, number(entry, 0, width)) else { continue };
-        if table.starts_with(b"APIC") {
-            platform.read_madt(table);
-        } else if table.starts_with(b"FACP") {
-            platform.power = read_fadt(reader, table);
-        }
-    }
-    if platform.core_count == 0 { Err(AcpiError::NoCores) } else { Ok(platform) }
-}
-
 /// The list of tables, and the width of its entries (5.2.5.3, 5.2.7, 5.2.8).
 fn root_table(reader: &impl Reader, rsdp: u64) -> Result<(&[u8], usize), AcpiError> {
     let bad = AcpiError::BadRootPointer;
@@ -154,6 +126,38 @@ fn table(reader: &impl Reader, address: u64) -> Option<&[u8]> {
 }
 
 impl Platform {
+    /// What holds if no table says otherwise. (Filled by [`Platform::read`] where it lies: it is large.)
+    pub fn new() -> Platform {
+        Platform {
+            cores: [0; MAX_CORES],
+            core_count: 0,
+            local_apic: 0xfee0_0000,
+            ioapics: [IoApic::default(); MAX_IOAPICS],
+            ioapic_count: 0,
+            isa: core::array::from_fn(|irq| IsaLine {
+                line: u32::try_from(irq).unwrap_or(0),
+                level: None,
+                active_low: None,
+            }),
+            power: Power::default(),
+        }
+    }
+
+    /// Reads what `rsdp` leads to. A machine without a usable FADT just can't be switched off.
+    pub fn read(&mut self, reader: &impl Reader, rsdp: u64) -> Result<(), AcpiError> {
+        let (root, width) = root_table(reader, rsdp)?;
+        let list = root.get(HEADER..).unwrap_or(&[]);
+        for entry in list.chunks_exact(width).take(MAX_TABLES) {
+            let Some(table) = table(reader, number(entry, 0, width)) else { continue };
+            if table.starts_with(b"APIC") {
+                self.read_madt(table);
+            } else if table.starts_with(b"FACP") {
+                self.power = read_fadt(reader, table);
+            }
+        }
+        if self.core_count == 0 { Err(AcpiError::NoCores) } else { Ok(()) }
+    }
+
     /// Cores and interrupt controllers (5.2.12).
     fn read_madt(&mut self, madt: &[u8]) {
         if madt.len() >= 40 {

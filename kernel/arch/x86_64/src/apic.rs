@@ -189,6 +189,8 @@ fn read(register: u32) -> u32 {
     }
 }
 
+/// Not inlined: the kernel is smaller so.
+#[inline(never)]
 fn write(register: u32, value: u32) {
     match ACCESS.get().registers {
         // SAFETY: the controller's registers don't touch memory.

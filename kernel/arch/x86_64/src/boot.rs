@@ -8,7 +8,7 @@ use anos_core::boot::runs::RunList;
 use anos_core::boot::{Found, Run};
 use anos_machine::{CoreId, Memory, PageRecord};
 
-use crate::acpi::{self, AcpiError, MAX_IOAPICS, Platform, Power, Register};
+use crate::acpi::{AcpiError, MAX_IOAPICS, Platform, Power, Register};
 use crate::machine::Processor;
 use crate::paging::WINDOW;
 use crate::percore::{self, CoreData};
@@ -50,17 +50,20 @@ pub extern "C" fn main(start_info: u32) -> ! {
     traps::prepare();
     traps::load();
     ioapic::silence_old_controllers();
-    let Some(info) = StartInfo::read(&EarlyMemory, u64::from(start_info)) else {
+    let mut info = StartInfo::EMPTY;
+    if info.read(&EarlyMemory, u64::from(start_info)).is_none() {
         report::boot_failed("the loader passed no memory map (PVH start info)");
-    };
+    }
     let mut line = [0; COMMAND_LINE];
     let line = command_line(info.command_line, &mut line);
-    let platform = match acpi::read(&EarlyMemory, info.rsdp) {
-        Ok(platform) => platform,
-        Err(AcpiError::BadRootPointer) => report::boot_failed("ACPI: no root pointer, or a damaged one"),
-        Err(AcpiError::BadRootTable) => report::boot_failed("ACPI: the list of tables is missing or damaged"),
-        Err(AcpiError::NoCores) => report::boot_failed("ACPI: the MADT is missing or damaged, or lists no core"),
-    };
+    let mut platform = Platform::new();
+    if let Err(error) = platform.read(&EarlyMemory, info.rsdp) {
+        report::boot_failed(match error {
+            AcpiError::BadRootPointer => "ACPI: no root pointer, or a damaged one",
+            AcpiError::BadRootTable => "ACPI: the list of tables is missing or damaged",
+            AcpiError::NoCores => "ACPI: the MADT is missing or damaged, or lists no core",
+        });
+    }
     set_power(&platform.power, None);
     let mut physical = survey(&info, &platform);
     if physical.payload.bytes == 0 {

@@ -47,15 +47,18 @@ pub struct StartInfo {
 }
 
 impl StartInfo {
+    /// One that says nothing. (Filled by [`StartInfo::read`] where it lies: it is large.)
+    pub const EMPTY: StartInfo = StartInfo { ram: RunList::EMPTY, devices: RunList::EMPTY, rsdp: 0, command_line: 0 };
+
     /// Reads it at `address`; `None` if it isn't one, or has no memory map.
-    pub fn read(reader: &impl Reader, address: u64) -> Option<StartInfo> {
+    pub fn read(&mut self, reader: &impl Reader, address: u64) -> Option<()> {
         let info = reader.bytes(address, BYTES)?;
         if word32(info, 0) != MAGIC || word32(info, 4) == 0 {
             return None;
         }
         let entries = (word32(info, 48) as usize).min(MAX_ENTRIES);
         let map = reader.bytes(number(info, 40, 8), entries * ENTRY_BYTES)?;
-        let (mut ram, mut devices) = (RunList::EMPTY, RunList::EMPTY);
+        let StartInfo { ram, devices, .. } = self;
         let _ = devices.add(Run { address: 0, bytes: DEVICES_END });
         // Main memory first: what other entries say of the same addresses counts more.
         for wanted in [true, false] {
@@ -71,7 +74,9 @@ impl StartInfo {
                 }
             }
         }
-        Some(StartInfo { ram, devices, rsdp: number(info, 32, 8), command_line: number(info, 24, 8) })
+        self.rsdp = number(info, 32, 8);
+        self.command_line = number(info, 24, 8);
+        Some(())
     }
 }
 
@@ -86,6 +91,11 @@ mod tests {
             let start = usize::try_from(address).ok()?;
             self.0.get(start..start.checked_add(length)?)
         }
+    }
+
+    fn read(bytes: &Bytes, address: u64) -> Option<StartInfo> {
+        let mut info = StartInfo::EMPTY;
+        info.read(bytes, address).map(|()| info)
     }
 
     fn message() -> Bytes {
@@ -105,7 +115,7 @@ mod tests {
 
     #[test]
     fn memory_map_keeps_only_main_memory() {
-        let info = StartInfo::read(&message(), 0).unwrap();
+        let info = read(&message(), 0).unwrap();
         assert_eq!(info.ram.as_slice(), [Run { address: 0, bytes: 0x9_f000 }], "whole pages");
         let devices = [Run { address: 0xa_0000, bytes: DEVICES_END - 0xa_0000 }];
         assert_eq!(info.devices.as_slice(), devices, "no page that is memory in part");
@@ -117,7 +127,7 @@ mod tests {
         let mut bytes = message();
         bytes.0[88..96].copy_from_slice(&0x2000_u64.to_le_bytes());
         bytes.0[96..104].copy_from_slice(&0x1000_u64.to_le_bytes());
-        let info = StartInfo::read(&bytes, 0).unwrap();
+        let info = read(&bytes, 0).unwrap();
         let after = Run { address: 0x3000, bytes: 0x9_f000 - 0x3000 };
         assert_eq!(info.ram.as_slice(), [Run { address: 0, bytes: 0x2000 }, after]);
     }
@@ -126,19 +136,19 @@ mod tests {
     fn a_map_that_wraps_around_is_refused() {
         let mut bytes = message();
         bytes.0[40..48].copy_from_slice(&(u64::MAX - 10).to_le_bytes());
-        assert!(StartInfo::read(&bytes, 0).is_none());
+        assert!(read(&bytes, 0).is_none());
     }
 
     #[test]
     fn bad_magic_old_version_and_truncated_map_are_refused() {
         let mut bytes = message();
         bytes.0[0] ^= 1;
-        assert!(StartInfo::read(&bytes, 0).is_none());
+        assert!(read(&bytes, 0).is_none());
         let mut bytes = message();
         bytes.0[4] = 0;
-        assert!(StartInfo::read(&bytes, 0).is_none());
+        assert!(read(&bytes, 0).is_none());
         let mut bytes = message();
         bytes.0[48] = 100;
-        assert!(StartInfo::read(&bytes, 0).is_none());
+        assert!(read(&bytes, 0).is_none());
     }
 }

@@ -84,12 +84,11 @@ pub fn kernel_fault(frame: &Frame) -> ! {
     console::text(name(frame.vector));
     // SAFETY: a frame is as many integers.
     let words = unsafe { &*core::ptr::from_ref(frame).cast::<[u64; FRAME_WORDS]>() };
-    let names = NAMES.as_chunks::<6>().0.iter();
-    for (place, (name, word)) in names.zip(words.iter().chain([&cpu::cr2()])).enumerate() {
+    for (place, name) in NAMES.as_chunks::<6>().0.iter().enumerate() {
         console::text(if place % 3 == 0 { "\n  " } else { "  " });
         console::write(name);
         console::text(" ");
-        console::hex(*word);
+        console::hex(words.get(place).copied().unwrap_or_else(cpu::cr2));
     }
     console::text("\n");
     address("  at ", frame.rip);

@@ -106,6 +106,8 @@ pub fn timer_done(core: &CoreData) {
 }
 
 /// `numerator / denominator` times 2^32, if one of them is below 2^32, and so is the quotient. 0 for a denominator of 0.
+/// Not inlined: the kernel is smaller so.
+#[inline(never)]
 fn scale(numerator: u64, denominator: u64) -> u64 {
     let whole = numerator.checked_div(denominator).unwrap_or(0);
     let rest = numerator - whole * denominator;

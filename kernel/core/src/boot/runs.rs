@@ -23,7 +23,8 @@ impl RunList {
     /// No memory at all.
     pub const EMPTY: RunList = RunList { runs: [Run { address: 0, bytes: 0 }; CAPACITY], length: 0 };
 
-    /// The runs, in ascending order.
+    /// The runs, in ascending order. Not inlined: the kernel is smaller so.
+    #[inline(never)]
     pub fn as_slice(&self) -> &[Run] {
         self.runs.get(..self.length).unwrap_or(&[])
     }

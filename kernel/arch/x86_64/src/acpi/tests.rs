@@ -48,6 +48,11 @@ impl Image {
     }
 }
 
+fn read(reader: &Image, rsdp: u64) -> Result<Platform, AcpiError> {
+    let mut platform = Platform::new();
+    platform.read(reader, rsdp).map(|()| platform)
+}
+
 fn image() -> Image {
     let mut image = Image([0; 0x800]);
     image.put(RSDP, b"RSD PTR ");
