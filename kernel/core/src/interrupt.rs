@@ -193,8 +193,7 @@ impl<M: Machine> Visit<'_, M> {
         let core = core_numbered(request.target.object)?;
         self.charge(core)?;
         let state = self.held.core(core)?;
-        let (idle, ready, switches) =
-            (state.idle_time, state.ready_count, state.counters.switches + state.counters.quick);
+        let (idle, ready, switches) = (state.idle_time, state.ready_count, state.counters.whole().switches);
         self.answer.tell([request.target.object, idle, ready, switches])
     }
 
@@ -223,15 +222,15 @@ impl<M: Machine> Visit<'_, M> {
 
     pub(crate) fn debug_counters(&mut self, request: &Request) -> Outcome {
         let core = CoreId::new(request.words[0]).filter(|core| (core.index() as u64) < self.machine.cores());
-        let counters = self.held.core(core.ok_or(Error::InvalidArgument)?)?.counters;
+        let counters = self.held.core(core.ok_or(Error::InvalidArgument)?)?.counters.whole();
         self.answer.tell([
-            counters.calls + counters.quick,
+            counters.calls,
             counters.interrupts,
             counters.faults,
-            counters.switches + counters.quick,
+            counters.switches,
             counters.kicks,
             counters.shootdowns,
-            counters.locks + counters.quick,
+            counters.locks,
             counters.waits,
         ])
     }

@@ -22,14 +22,7 @@ fn kernel_without_counters(kernel: &Kernel, cores: u64) -> String {
     let mut held = kernel.hold(CoreId::BOOT, CoreSet::ALL, || unreachable!("one thread plays all cores"));
     for core in (0..cores).map(core_id) {
         let state = held.core(core).expect("all locks are held");
-        let Counters { calls, switches, locks, quick, .. } = state.counters;
-        let counters = Counters {
-            calls: calls + quick,
-            switches: switches + quick,
-            locks: locks + quick,
-            quick: 0,
-            ..state.counters
-        };
+        let counters = Counters { quick: 0, ..state.counters.whole() };
         let before = std::mem::replace(&mut state.counters, counters);
         write!(text, "{state:?} at {:?}", kernel.presence.get(core)).expect("a string grows");
         state.counters = before;

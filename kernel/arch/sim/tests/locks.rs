@@ -7,9 +7,8 @@ use anos_sim::{Message, Program, Sim, core_id};
 /// Visits and locks of a core so far.
 fn effort(sim: &mut Sim, core: u64) -> (u64, u64) {
     let mut held = sim.kernel.hold(core_id(core), anos_machine::CoreSet::NONE, || unreachable!("nobody else runs"));
-    let counters = held.core(core_id(core)).expect("held").counters;
-    let visits = counters.calls + counters.quick + counters.interrupts + counters.faults;
-    (visits, counters.locks + counters.quick)
+    let counters = held.core(core_id(core)).expect("held").counters.whole();
+    (counters.calls + counters.interrupts + counters.faults, counters.locks)
 }
 
 /// A client and a server on one core, which exchange messages for a while, so that what they use is at home there.

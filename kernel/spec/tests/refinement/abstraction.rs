@@ -352,7 +352,7 @@ fn cores(sim: &Sim, held: &mut Held<'_, CoreState, Global>, spec: &mut Spec) {
         let state = held.core(core_id(number)).expect("all locks are held");
         let queues: Vec<(u8, Queue)> =
             (0..=u8::MAX).zip(state.ready).filter(|(_, queue)| !queue.head.is_none()).collect();
-        let counters = state.counters;
+        let counters = state.counters.whole();
         let mut core = Core {
             current: state.current.some().map(Ref::address),
             loaded: (state.loaded != 0).then_some(state.loaded),
