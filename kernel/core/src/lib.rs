@@ -75,11 +75,6 @@ pub(crate) struct Visit<'a, M> {
 /// A core enters the kernel, and learns what to do next. The thread that ran on it, if any, has its registers in its
 /// record by now.
 pub fn enter<M: Machine>(kernel: &Kernel, machine: &mut M, event: Event) -> Next {
-    if event == Event::SystemCall
-        && let Some(thread) = quick(kernel, machine)
-    {
-        return Next::Run(thread);
-    }
     let mut entry = Entry::new(kernel, machine, event);
     // bound: MAX_CORES
     loop {

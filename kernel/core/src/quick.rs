@@ -9,7 +9,7 @@
 
 use anos_abi::object::ThreadState;
 use anos_abi::syscall::FOREVER;
-use anos_abi::{Kind, Operation, Rights, Slots, Status, SystemCall};
+use anos_abi::{Kind, Operation, PAGE_SIZE, Rights, Slots, Status, SystemCall};
 use anos_machine::{
     CoreId, Endpoint, Fixed, Known, Links, Machine, Notification, Queue, Ref, Registers, Reply, SchedContext, Slot,
     Thread,
@@ -25,30 +25,37 @@ use crate::table::slot_of;
 use crate::thread::Part;
 
 /// The running thread has made a system call: if it is a message that can go the short way, it goes, and the thread that
-/// got it is to run. `None`: nothing has happened.
+/// got it is to run. `None`: nothing has happened, and the call is for [`enter`](crate::enter).
+#[inline(always)]
 pub fn quick<M: Machine>(kernel: &Kernel, machine: &mut M) -> Option<Ref<Thread>> {
-    let (thread, space) = message(kernel, machine.core(), machine.now(), machine.tags() >= TAGS as u64)?;
-    if let Some(Space { root, tag, flush }) = space {
-        machine.load_root(root, tag, flush);
+    let Next(thread, space) = message(kernel, machine.core(), machine.now(), machine.tags() >= TAGS as u64);
+    if space != 0 {
+        machine.load_root(space & !Next::BITS, space >> 1 & Next::BITS >> 1, space & Next::FLUSH != 0);
     }
-    Some(thread)
+    thread.some()
 }
 
-/// An address space as a core is about to load it.
-#[derive(Clone, Copy, Debug)]
-struct Space {
-    root: u64,
-    tag: u64,
-    flush: bool,
-}
+/// The thread to run, and the address space to load: its root table, its tag from bit 1 on, and [`Next::FLUSH`]. None of
+/// the one: nothing has happened; 0 of the other: it is loaded. (Two words, to travel in registers.)
+struct Next(Ref<Thread>, u64);
 
-/// Who is to run, and the address space to load, if it is another.
-type Next = (Ref<Thread>, Option<Space>);
+impl Next {
+    const BITS: u64 = PAGE_SIZE - 1;
+    const FLUSH: u64 = 1;
+    const NONE: Next = Next(Ref::NONE, 0);
+}
 
 /// The part that is the same for all machines: at `now`, with tags or without.
 #[inline(never)]
-fn message(kernel: &Kernel, me: CoreId, now: u64, tags: bool) -> Option<Next> {
-    kernel.try_own(me, |core, mut store| store.fixed(|memory| Message { core, memory, me, now, tags }.send()))
+fn message(kernel: &Kernel, me: CoreId, now: u64, tags: bool) -> Next {
+    let sent = kernel.try_own(me, |core, mut store| {
+        store.fixed(|memory| {
+            let mut message = Message { core, memory, me, now, tags };
+            let space = message.send()?;
+            Some(Next(message.core.current, space))
+        })
+    });
+    sent.unwrap_or(Next::NONE)
 }
 
 /// From a sender to the thread that runs next.
@@ -75,7 +82,7 @@ struct Message<'id, 's> {
 
 impl<'id> Message<'id, '_> {
     #[inline(always)]
-    fn send(mut self) -> Option<Next> {
+    fn send(&mut self) -> Option<u64> {
         let sender = self.memory.know(self.core.current)?;
         let record = self.memory.see(sender);
         let registers = &record.registers;
@@ -95,13 +102,11 @@ impl<'id> Message<'id, '_> {
             return None;
         }
         let (rights, object, badge) = (target.rights(), target.object, target.badge);
-        if operation == Operation::new(SystemCall::ReplyRecv, operation.target()) && rights.contains(Rights::READ) {
-            return self.reply_recv(sender, object, reply);
+        match operation.call() {
+            Ok(SystemCall::ReplyRecv) if rights.contains(Rights::READ) => self.reply_recv(sender, object, reply),
+            Ok(SystemCall::Call) if rights.contains(Rights::WRITE) => self.call(sender, object, badge),
+            _ => None,
         }
-        if operation == Operation::new(SystemCall::Call, operation.target()) && rights.contains(Rights::WRITE) {
-            return self.call(sender, object, badge);
-        }
-        None
     }
 
     /// The slot with this number of the table that a thread uses.
@@ -121,8 +126,8 @@ impl<'id> Message<'id, '_> {
         if slot.kind == Kind::Reply as u8 { Some(Ref::at(slot.object)) } else { None }
     }
 
-    #[inline(always)]
-    fn call(&mut self, sender: Known<'id, Thread>, object: u64, badge: u64) -> Option<Next> {
+    #[inline(never)]
+    fn call(&mut self, sender: Known<'id, Thread>, object: u64, badge: u64) -> Option<u64> {
         let endpoint = self.memory.know(Ref::<Endpoint>::at(object))?;
         let Endpoint { queue, waiting, cursor, .. } = *self.memory.see(endpoint);
         if waiting != RECEIVERS || queue.head != queue.tail || !cursor.is_none() {
@@ -171,8 +176,8 @@ impl<'id> Message<'id, '_> {
         Some(next)
     }
 
-    #[inline(always)]
-    fn reply_recv(&mut self, sender: Known<'id, Thread>, object: u64, index: u64) -> Option<Next> {
+    #[inline(never)]
+    fn reply_recv(&mut self, sender: Known<'id, Thread>, object: u64, index: u64) -> Option<u64> {
         let endpoint = self.memory.know(Ref::<Endpoint>::at(object))?;
         if self.memory.see(endpoint).waiting != 0 {
             return None;
@@ -226,13 +231,13 @@ impl<'id> Message<'id, '_> {
 
     /// The last that can stand in the way: somebody else ready, or an address space that others share. If nothing does,
     /// the message is sent: its receiver runs, in its own space, and the time until now was the sender's.
-    #[inline(never)]
-    fn hop(&mut self, hop: Hop<'id>) -> Option<Next> {
+    #[inline(always)]
+    fn hop(&mut self, hop: Hop<'id>) -> Option<u64> {
         if self.core.ready_count != 0 && self.core.best().is_none_or(|best| best >= hop.priority) {
             return None;
         }
         let root = self.memory.see(hop.next).slots[Part::Space as usize].object;
-        let space = if root == self.core.loaded { None } else { Some(self.load(root)?) };
+        let space = if root == self.core.loaded { 0 } else { self.load(root)? };
         let since = self.core.since;
         let spent = self.now.saturating_sub(since);
         spend(self.memory.get(hop.context), since, spent);
@@ -248,24 +253,24 @@ impl<'id> Message<'id, '_> {
         self.core.since = since + spent;
         self.core.turn_end = self.core.since.saturating_add(TURN_NS);
         self.core.counters.quick += 1;
-        Some((hop.at, space))
+        Some(space)
     }
 
     /// This core is about to be in another address space.
     #[inline(always)]
-    fn load(&mut self, root: u64) -> Option<Space> {
+    fn load(&mut self, root: u64) -> Option<u64> {
         let (left, entered) = (self.memory.page(self.core.loaded)?, self.memory.page(root)?);
         let now = Tag { space: entered.space(), version: entered.version() };
         let known = tag_of(self.core, now.space)?;
         left.remove_loaded(self.me);
         entered.add_loaded(self.me);
-        let (mut tag, mut flush) = (0, true);
+        let mut space = root | Next::FLUSH;
         if self.tags {
-            tag = now.space % TAGS as u64 + 1;
-            flush = *known != now || now.version == u32::MAX;
+            let flush = *known != now || now.version == u32::MAX;
             *known = now;
+            space = root | (now.space % TAGS as u64 + 1) << 1 | u64::from(flush);
         }
         self.core.loaded = root;
-        Some(Space { root, tag, flush })
+        Some(space)
     }
 }

@@ -10,7 +10,6 @@
 
 use core::marker::PhantomData;
 use core::num::NonZeroU64;
-use core::ptr::NonNull;
 
 use anos_abi::{Error, Kind, PAGE_SIZE};
 
@@ -361,25 +360,25 @@ impl Store {
     }
 
     /// Where the record at `address` lies, if its page is of this kind and this core among its homes.
-    #[inline(never)]
-    fn partly_mine(&self, address: u64, kind: u8, stride: u32) -> Option<NonNull<u8>> {
+    #[inline(always)]
+    fn partly_mine(&self, address: u64, kind: u8, within: u64) -> Option<*mut u8> {
         let record = self.find(address).ok()?;
-        if !record.homes().meets(self.mine) || record.kind() != kind || address & (u64::from(stride) - 1) != 0 {
+        if !record.homes().meets(self.mine) || record.kind() != kind || address & within != 0 {
             return None;
         }
         record.watch.reads();
-        NonNull::new(to_usize(self.memory.window(address)) as *mut u8)
+        Some(to_usize(self.memory.window(address)) as *mut u8)
     }
 
     /// The same, if it is at home there alone.
-    #[inline(never)]
-    fn only_mine(&self, address: u64, kind: u8, stride: u32) -> Option<NonNull<u8>> {
+    #[inline(always)]
+    fn only_mine(&self, address: u64, kind: u8, within: u64) -> Option<*mut u8> {
         let record = self.find(address).ok()?;
-        if record.homes() != self.mine || record.kind() != kind || address & (u64::from(stride) - 1) != 0 {
+        if record.homes() != self.mine || record.kind() != kind || address & within != 0 {
             return None;
         }
         record.watch.changes();
-        NonNull::new(to_usize(self.memory.window(address)) as *mut u8)
+        Some(to_usize(self.memory.window(address)) as *mut u8)
     }
 
     /// The object at `reference`, to be read. (Not inlined, here as below: one jump, instead of the shape at every call.)
@@ -454,8 +453,8 @@ impl<'id> Fixed<'id, '_> {
     /// Checks a reference: the object is at home on this core alone. (If not, or if there is none: `None`.)
     #[inline(always)]
     pub fn know<T: Object>(&self, reference: Ref<T>) -> Option<Known<'id, T>> {
-        let pointer = self.store.only_mine(reference.address(), T::SHAPE.first(), T::SHAPE.stride)?;
-        Some(Known { pointer: pointer.cast().as_ptr(), brand: PhantomData })
+        let pointer = self.store.only_mine(reference.address(), T::SHAPE.first(), u64::from(T::SHAPE.stride) - 1)?;
+        Some(Known { pointer: pointer.cast(), brand: PhantomData })
     }
 
     /// A known object, to be read.
@@ -477,9 +476,9 @@ impl<'id> Fixed<'id, '_> {
     /// An object that others may read too: this core is among its homes. To be read.
     #[inline(always)]
     pub fn read<T: Object>(&self, reference: Ref<T>) -> Option<&T> {
-        let pointer = self.store.partly_mine(reference.address(), T::SHAPE.first(), T::SHAPE.stride)?;
+        let pointer = self.store.partly_mine(reference.address(), T::SHAPE.first(), u64::from(T::SHAPE.stride) - 1)?;
         // SAFETY: as in `see`: it was checked just now.
-        Some(unsafe { pointer.cast().as_ref() })
+        Some(unsafe { &*pointer.cast::<T>() })
     }
 
     /// The record of the page at this physical address, if this core is among its homes.

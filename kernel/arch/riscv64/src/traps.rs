@@ -1,7 +1,7 @@
 //! From a trap to an [`Event`], and from the core's [`Next`] to a thread that runs or a core that waits.
 
 use anos_abi::fault::FaultKind;
-use anos_machine::{Event, Fault, Next, Thread};
+use anos_machine::{Event, Fault, Next, Ref, Thread};
 
 use crate::hart::Hart;
 use crate::machine::{KERNEL, PLATFORM, Port};
@@ -32,7 +32,10 @@ pub unsafe extern "C" fn user_trap(hart: *mut Hart, cause: u64, value: u64) {
         unsafe { fpu::save(thread) };
     }
     if cause == SYSTEM_CALL {
-        return proceed(hart, Event::SystemCall);
+        return match anos_core::quick(&KERNEL, &mut Port { hart, platform: PLATFORM.get() }) {
+            Some(thread) => resume(hart, thread),
+            None => proceed(hart, Event::SystemCall),
+        };
     }
     if cause & INTERRUPT != 0 {
         let event = interrupt(1 << (cause & 63));
@@ -53,10 +56,7 @@ pub fn proceed(hart: &mut Hart, event: Event) {
     loop {
         match anos_core::enter(&KERNEL, &mut Port { hart, platform }, event) {
             Next::Run(thread) => {
-                hart.thread = platform.mode.window().wrapping_add(thread.address());
-                // SAFETY: the thread that this core runs next.
-                unsafe { fpu::switch(hart, to_usize(hart.thread) as *const Thread) };
-                return;
+                return resume(hart, thread);
             }
             Next::Idle => {
                 hart.thread = 0;
@@ -66,6 +66,13 @@ pub fn proceed(hart: &mut Hart, event: Event) {
             }
         }
     }
+}
+
+/// Puts a thread into the block.
+fn resume(hart: &mut Hart, thread: Ref<Thread>) {
+    hart.thread = PLATFORM.get().mode.window().wrapping_add(thread.address());
+    // SAFETY: the thread that this core runs next.
+    unsafe { fpu::switch(hart, to_usize(hart.thread) as *const Thread) };
 }
 
 /// Waits for an interrupt. `wfi` ends when one waits that `sie` allows; it isn't taken, because `sstatus.SIE` stays

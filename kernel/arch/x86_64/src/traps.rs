@@ -364,7 +364,10 @@ extern "C" fn first_event(core: &CoreData) -> *mut Registers {
 /// A system call: the registers are in the thread's record.
 extern "C" fn system_call(core: &CoreData) -> *mut Registers {
     fpu::system_call(core);
-    run(core, Event::SystemCall)
+    match anos_core::quick(&KERNEL, &mut Processor(core)) {
+        Some(thread) => resume(core, (WINDOW + thread.address()) as *mut Thread),
+        None => run(core, Event::SystemCall),
+    }
 }
 
 /// Any other trap from user mode.

@@ -196,7 +196,8 @@ impl Core {
         if let Some(thread) = self.thread.some() {
             wires.ram.save(thread, &self.registers);
         }
-        let next = anos_core::enter(&wires.kernel, self, event);
+        let short = if event == Event::SystemCall { anos_core::quick(&wires.kernel, self) } else { None };
+        let next = short.map_or_else(|| anos_core::enter(&wires.kernel, self, event), Next::Run);
         self.thread = match next {
             Next::Run(thread) => thread,
             Next::Idle => Ref::NONE,
