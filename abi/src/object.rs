@@ -372,9 +372,9 @@ methods! {
     Debug.DebugThread = 6, READ, [InvalidArgument], [];
 }
 
-/// What a thread is doing.
+/// What a thread is doing. (As wide as a register: so the kernel's functions answer it in one.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+#[repr(u64)]
 pub enum ThreadState {
     /// Not started, or suspended.
     Stopped = 0,

@@ -4,9 +4,10 @@ use anos_abi::{Error, MAX_CORES, Rights, fault::FaultKind};
 
 use crate::records::{Ref, Registers, Thread};
 
-/// A core's number: 0 to [`MAX_CORES`] - 1, dense, in the order in which the machine lists them.
+/// A core's number: 0 to [`MAX_CORES`] - 1, dense, in the order in which the machine lists them. (As wide as a register:
+/// so functions answer it in one, also beside what may stop a step.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct CoreId(u8);
+pub struct CoreId(u64);
 
 impl CoreId {
     /// The boot core.
@@ -14,17 +15,18 @@ impl CoreId {
 
     /// The core with this number, if the data structures know it.
     pub fn new(number: u64) -> Option<CoreId> {
-        u8::try_from(number).ok().filter(|&number| usize::from(number) < MAX_CORES).map(CoreId)
+        if number < MAX_CORES as u64 { Some(CoreId(number)) } else { None }
     }
 
     /// Its number, below [`MAX_CORES`].
     pub const fn index(self) -> usize {
-        self.0 as usize % MAX_CORES
+        self.number() as usize % MAX_CORES
     }
 
     /// Its number, as records keep it.
-    pub fn number(self) -> u8 {
-        self.0
+    pub const fn number(self) -> u8 {
+        let [number, ..] = self.0.to_le_bytes();
+        number
     }
 
     /// Its bit in a set of cores.
