@@ -132,7 +132,7 @@ pub fn start<M: Machine>(kernel: &Kernel, machine: &mut M, found: &Found<'_>) ->
     check_devicetree(&found.devicetree)?;
     let chosen = choose(found, &payload, machine.levels())?;
     let held = kernel.hold(CoreId::BOOT, CoreSet::ALL, || machine.relax());
-    let visit = Visit { held, machine, kernel, me: CoreId::BOOT, answer: Answer::NONE };
+    let visit = Visit { held, machine, kernel, me: CoreId::BOOT, answer: Answer::none() };
     let (next, end) = (chosen.address, chosen.address + chosen.bytes);
     let mut builder = Builder { visit, found, payload, base: next, next, end, untyped: 0 };
     match builder.build() {

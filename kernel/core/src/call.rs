@@ -1,7 +1,7 @@
 //! What a system call's registers ask for, and how it is answered.
 
 use anos_abi::{Error, Kind, Operation, Rights, Slots, Status, SystemCall, fault};
-use anos_machine::{Machine, Reason, Ref, Slot, SlotRef, Stop, Thread};
+use anos_machine::{Machine, Reason, Ref, Slot, SlotRef, Stop, Thread, records};
 
 use crate::{Outcome, Visit};
 
@@ -72,7 +72,9 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// Nothing to tell.
-    pub const NONE: Answer = Answer { words: [0; 8], status: Status::OK };
+    pub fn none() -> Answer {
+        Answer { words: records::no_words(), status: Status::OK }
+    }
 
     /// The first results; the others are 0.
     pub fn tell<const N: usize>(&mut self, words: [u64; N]) -> Outcome {
@@ -102,7 +104,7 @@ impl<M: Machine> Visit<'_, M> {
         match self.dispatch(thread) {
             Ok(()) => Ok(()),
             Err(stop) => match stop.reason() {
-                Reason::Refused(error) => self.finish(thread, Status::error(error), 0, 0, [0; 8]),
+                Reason::Refused(error) => self.finish(thread, Status::error(error), 0, 0, &[0; 8]),
                 Reason::Elsewhere(_) | Reason::Everywhere => Err(stop),
             },
         }
@@ -119,7 +121,7 @@ impl<M: Machine> Visit<'_, M> {
         let call = operation.call()?;
         if call == SystemCall::Yield {
             self.yield_turn()?;
-            return self.finish(thread, Status::OK, 0, 0, [0; 8]);
+            return self.finish(thread, Status::OK, 0, 0, &[0; 8]);
         }
         let at = self.find(thread, operation.target().into())?;
         let target = self.slot(at)?;
@@ -150,18 +152,18 @@ impl<M: Machine> Visit<'_, M> {
                     return Err(Error::MissingRights.into());
                 }
                 self.signal(Ref::at(target.object), target.badge)?;
-                self.finish(thread, Status::OK, 0, 0, [0; 8])
+                self.finish(thread, Status::OK, 0, 0, &[0; 8])
             }
             Kind::Reply => {
                 if self.held.store.see(Ref::<anos_machine::Reply>::at(target.object))?.caller.is_none() {
                     return Err(Error::PeerDied.into());
                 }
                 self.reply(thread, at)?;
-                self.finish(thread, Status::OK, 0, 0, [0; 8])
+                self.finish(thread, Status::OK, 0, 0, &[0; 8])
             }
             _ => {
                 let registers = &self.held.store.get(thread)?.registers;
-                let (label, words, slots) = (registers.label, registers.words, Slots(registers.slots));
+                let (label, words, slots) = (registers.label, records::copy(&registers.words), Slots(registers.slots));
                 let request = Request { caller: thread, at, target, label, words, slots };
                 let mut refusal = 0;
                 if let Err(stop) = self.invoke(&request) {
@@ -170,10 +172,11 @@ impl<M: Machine> Visit<'_, M> {
                         Reason::Refused(error) => refusal = error as u64,
                         Reason::Elsewhere(_) | Reason::Everywhere => return Err(stop),
                     }
-                    self.answer = Answer::NONE;
+                    self.answer = Answer::none();
                 }
-                let Answer { words, status } = self.answer;
-                self.finish(thread, status, refusal, 0, words)
+                let Answer { words, status } = &self.answer;
+                self.held.store.get(thread)?.registers.answer(status.0, refusal, 0, words);
+                Ok(())
             }
         }
     }
@@ -191,16 +194,9 @@ impl<M: Machine> Visit<'_, M> {
         status: Status,
         label: u64,
         badge: u64,
-        words: [u64; 8],
+        words: &[u64; 8],
     ) -> Outcome {
-        let registers = &mut self.held.store.get(thread)?.registers;
-        registers.operation = status.0;
-        registers.label = label;
-        registers.slots = badge;
-        registers.reply = 0;
-        registers.deadline = 0;
-        registers.words = words;
-        registers.other = [0; 24];
+        self.held.store.get(thread)?.registers.answer(status.0, label, badge, words);
         Ok(())
     }
 }

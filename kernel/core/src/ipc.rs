@@ -215,11 +215,11 @@ impl<M: Machine> Visit<'_, M> {
         if sending != SEND && reply.is_some() {
             status |= Status::ANSWERABLE;
         }
-        self.finish(receiver, Status(status), label, badge, words)?;
+        self.finish(receiver, Status(status), label, badge, &words)?;
         self.make_ready(receiver)?;
         match (sending, reply) {
             (SEND, _) => {
-                self.finish(sender, Status::OK, 0, 0, [0; 8])?;
+                self.finish(sender, Status::OK, 0, 0, &[0; 8])?;
                 self.make_ready(sender)
             }
             (FAULT, None) => {
@@ -227,7 +227,7 @@ impl<M: Machine> Visit<'_, M> {
                 Ok(())
             }
             (_, None) => {
-                self.finish(sender, Status::error(Error::NoReply), 0, 0, [0; 8])?;
+                self.finish(sender, Status::error(Error::NoReply), 0, 0, &[0; 8])?;
                 self.make_ready(sender)
             }
             (sending, Some(reply)) => {
@@ -394,7 +394,7 @@ impl<M: Machine> Visit<'_, M> {
             return Ok(());
         }
         let status = self.pass(thread, caller)?;
-        self.finish(caller, Status(status), label, 0, words)?;
+        self.finish(caller, Status(status), label, 0, &words)?;
         self.make_ready(caller)
     }
 
@@ -412,7 +412,7 @@ impl<M: Machine> Visit<'_, M> {
             self.held.store.get(thread)?.state = ThreadState::Stopped as u8;
             return Ok(());
         }
-        self.finish(thread, Status::error(error), 0, 0, [0; 8])?;
+        self.finish(thread, Status::error(error), 0, 0, &[0; 8])?;
         self.make_ready(thread)
     }
 

@@ -111,7 +111,7 @@ impl Entry {
     pub fn attempt<M: Machine>(&mut self, kernel: &Kernel, machine: &mut M) -> Option<Next> {
         let me = machine.core();
         let held = kernel.hold(me, self.cores, || wait(kernel, machine, me));
-        let mut visit = Visit { held, machine, kernel, me, answer: Answer::NONE };
+        let mut visit = Visit { held, machine, kernel, me, answer: Answer::none() };
         match visit.handle(&mut self.event) {
             Ok(next) => return Some(next),
             Err(stop) => match stop.reason() {

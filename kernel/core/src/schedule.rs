@@ -50,6 +50,9 @@ pub(crate) fn remove(store: &mut Store, queue: &mut Queue, thread: Ref<Thread>) 
 impl CoreState {
     /// The highest priority at which a thread is ready.
     pub(crate) fn best(&self) -> Option<u8> {
+        if self.ready_count == 0 {
+            return None;
+        }
         let (index, word) = self.ready_bits.iter().enumerate().rev().find(|(_, word)| **word != 0)?;
         u8::try_from(index * 64 + word.ilog2() as usize).ok()
     }

@@ -131,7 +131,7 @@ impl Slot {
 #[repr(C)]
 pub struct Registers {
     /// Message words.
-    pub words: [u64; MESSAGE_WORDS],
+    pub words: Words,
     /// Operation in, status out.
     pub operation: u64,
     /// Label.
@@ -150,6 +150,30 @@ pub struct Registers {
     pub tp: u64,
     /// Everything else, in the architecture's order; all zeros for a thread that starts or made a system call.
     pub other: [u64; 24],
+}
+
+/// A message's words.
+pub type Words = [u64; MESSAGE_WORDS];
+
+/// Eight moves. (Where the compiler is to save space, a copy in place is a loop in microcode.)
+#[inline(never)]
+pub fn copy(words: &Words) -> Words {
+    *words
+}
+
+/// No words, as quickly.
+#[inline(never)]
+pub fn no_words() -> Words {
+    [0; MESSAGE_WORDS]
+}
+
+impl Registers {
+    /// Puts the answer of a system call there; what is no part of it is cleared. (`other` is clear already: see there.)
+    #[inline(never)]
+    pub fn answer(&mut self, status: u64, label: u64, badge: u64, words: &Words) {
+        (self.operation, self.label, self.slots, self.reply, self.deadline) = (status, label, badge, 0, 0);
+        self.words = *words;
+    }
 }
 
 /// Bytes for floating-point and vector state: what XSAVE needs with AVX-512, or RISC-V's F and D registers with V

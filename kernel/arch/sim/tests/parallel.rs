@@ -131,6 +131,9 @@ impl Machine for Core<'_> {
 impl<'a> Core<'a> {
     fn enter(&mut self, event: Event) {
         if let Some(thread) = self.thread.some() {
+            if event == Event::SystemCall {
+                self.registers.other = [0; 24];
+            }
             self.wires.ram.save(thread, &self.registers);
         }
         let wires = self.wires;

@@ -194,6 +194,9 @@ impl Core {
     pub fn enter(&mut self, event: Event) {
         let wires = self.wires.clone();
         if let Some(thread) = self.thread.some() {
+            if event == Event::SystemCall {
+                self.registers.other = [0; 24];
+            }
             wires.ram.save(thread, &self.registers);
         }
         let short = if event == Event::SystemCall { anos_core::quick(&wires.kernel, self) } else { None };
