@@ -78,6 +78,24 @@ macro_rules! atomic {
                     None => self.plain.load(order),
                 }
             }
+
+            /// Gives it another value if it has this one. Answers the one that it had, as an error if that was another.
+            pub fn compare_exchange(
+                &self,
+                current: $value,
+                new: $value,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$value, $value> {
+                let Some(explored) = self.explored() else {
+                    return self.plain.compare_exchange(current, new, success, failure);
+                };
+                let before = explored.compare_exchange(current, new, told(success), told(failure));
+                if before.is_ok() {
+                    self.plain.store(new, Ordering::SeqCst);
+                }
+                before
+            }
         }
 
         atomic!($name, $value, store, (), "Gives it another value.");

@@ -2,7 +2,7 @@
 //! memory with what the general way leaves.)
 
 use anos_abi::object::{Method, ThreadState};
-use anos_abi::{Kind, SystemCall, boot::slot};
+use anos_abi::{Error, Kind, Rights, SystemCall, boot::slot};
 use anos_sim::{Message, Program, Sim, core_id};
 
 /// Messages of core 1 that went the short way.
@@ -47,6 +47,17 @@ impl Pair {
         pair.sim.ok(pair.server.slot, Method::ThreadSetContext, &[], 0);
         pair.round_trip();
         pair
+    }
+
+    /// The server goes on in another address space.
+    fn in_space(&mut self, space: u32) {
+        self.sim.ok(self.server.slot, Method::ThreadSuspend, &[], 0);
+        self.sim.ok(self.server.slot, Method::ThreadSetSpace, &[], space);
+        self.sim.ok(self.server.slot, Method::ThreadStart, &[0x40_0000, 0x3f_0000_0000], 0);
+        self.sim.settle();
+        let message = Message::new(0).reply(self.reply);
+        self.sim.run(self.server, SystemCall::Recv, self.endpoint, &message);
+        self.round_trip();
     }
 
     fn call(&mut self, message: Message) {
@@ -134,13 +145,7 @@ fn messages_between_two_address_spaces_go_the_short_way() {
         let sim = Sim::boot_with(config, &anos_sim::Payload::default().bytes(), 1).expect("the machine boots");
         let mut pair = Pair::on(sim);
         let space = pair.sim.make(Kind::AddressSpace, 0);
-        pair.sim.ok(pair.server.slot, Method::ThreadSuspend, &[], 0);
-        pair.sim.ok(pair.server.slot, Method::ThreadSetSpace, &[], space);
-        pair.sim.ok(pair.server.slot, Method::ThreadStart, &[0x40_0000, 0x3f_0000_0000], 0);
-        pair.sim.settle();
-        let message = Message::new(0).reply(pair.reply);
-        pair.sim.run(pair.server, SystemCall::Recv, pair.endpoint, &message);
-        pair.round_trip();
+        pair.in_space(space);
         let went = pair.short(|pair| (0..10).for_each(|_| pair.round_trip()));
         assert_eq!(went, 20, "with {tags} tags");
     }
@@ -237,4 +242,57 @@ fn a_program_with_threads_on_several_cores_goes_the_short_way() {
         }
     });
     assert_eq!(went, 20);
+}
+
+#[test]
+fn a_server_that_waits_with_a_deadline_is_called_the_general_way() {
+    let mut pair = Pair::new();
+    pair.call(Message::new(1));
+    pair.answer(Message::new(2).deadline(1_000_000));
+    assert!(!call_is_short(pair, Message::new(1)));
+}
+
+#[test]
+fn the_short_way_asks_for_rights() {
+    let mut pair = Pair::new();
+    let to_receive = pair.sim.copy(pair.endpoint, Rights::READ.0);
+    let went = pair.short(|pair| pair.sim.run(pair.client, SystemCall::Call, to_receive, &Message::new(1)));
+    assert_eq!((went, pair.sim.answer_of(pair.client).result()), (0, Err(Error::MissingRights)));
+    assert!(call_is_short(pair, Message::new(1)));
+
+    let mut pair = Pair::new();
+    let to_send = pair.sim.copy(pair.endpoint, Rights::WRITE.0);
+    pair.call(Message::new(1));
+    let message = Message::new(2).reply(pair.reply);
+    let went = pair.short(|pair| pair.sim.run(pair.server, SystemCall::ReplyRecv, to_send, &message));
+    assert_eq!((went, pair.sim.answer_of(pair.server).result()), (0, Err(Error::MissingRights)));
+}
+
+#[test]
+fn what_another_core_uses_is_left_to_the_general_way() {
+    let mut pair = Pair::new();
+    let root = pair.sim.root();
+    // A look from core 0, at which nobody waits to send.
+    pair.sim.run(root, SystemCall::Recv, pair.endpoint, &Message::new(0).deadline(0));
+    assert!(!call_is_short(pair, Message::new(1)));
+}
+
+#[test]
+fn the_short_way_forgets_translations_of_what_was_unmapped() {
+    const PLACE: u64 = 0x40_0000;
+    let mut pair = Pair::new();
+    let space = pair.sim.make(Kind::AddressSpace, 0);
+    for level in [2, 1] {
+        let table = pair.sim.make(Kind::PageTable, 0);
+        pair.sim.ok(table, Method::PageTableMap, &[PLACE, level], space);
+    }
+    let frame = pair.sim.make(Kind::Frame, 1);
+    pair.sim.ok(frame, Method::FrameMap, &[PLACE, 1, 0], space);
+    pair.in_space(space);
+    pair.call(Message::new(1));
+    assert_eq!(pair.sim.load(core_id(1), PLACE), Some(0));
+    pair.answer(Message::new(2));
+    // The client unmaps it: the server's space isn't loaded, so nobody is asked to forget anything now.
+    pair.sim.call(core_id(1), frame, Method::FrameUnmap, &[], 0, 0).result().expect("it was mapped");
+    assert!(call_is_short(pair, Message::new(1)));
 }
