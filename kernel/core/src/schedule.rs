@@ -231,7 +231,8 @@ impl<M: Machine> Visit<'_, M> {
         Ok(())
     }
 
-    /// The timer has come.
+    /// The timer has come. Not inlined: the kernel is smaller so.
+    #[inline(never)]
     pub(crate) fn timer(&mut self) -> Outcome {
         let now = self.machine.now();
         let me = self.me;

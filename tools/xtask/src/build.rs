@@ -177,7 +177,7 @@ pub fn run(mut command: Command, voice: Voice) -> Result<()> {
 
 /// What the code generator is to do otherwise than it would for size, so that the kernel is smaller still (and needs fewer
 /// instructions). It is about which instructions there are, and in which order; what they do stays the same.
-const CODE_GENERATION: [&str; 7] = [
+const CODE_GENERATION: [&str; 6] = [
     // What is worth inlining for size is a guess, of 5. With this one the kernel is smallest.
     "-inline-threshold=15",
     // Blocks are put in an order that needs few jumps, which size alone doesn't ask for.
@@ -186,11 +186,13 @@ const CODE_GENERATION: [&str; 7] = [
     "-two-entry-phi-node-folding-threshold=0",
     // To keep a value from where it was first made, or from before a loop, takes a register: of those that a function has
     // to save, mostly. It is shorter to make it where it is used.
-    "-disable-machine-cse",
     "-disable-machine-licm",
     "-disable-constant-hoisting",
     "-instcombine-code-sinking=false",
 ];
+
+/// The same for x86-64 alone, which has fewer registers to keep values in.
+const CODE_GENERATION_X86: &str = "-disable-machine-cse";
 
 /// Compiler flags of the kernel. Its linker script is its own business (kernel/image/build.rs).
 pub fn kernel_flags(workspace: &Workspace, architecture: Architecture) -> Vec<String> {
@@ -204,6 +206,7 @@ pub fn kernel_flags(workspace: &Workspace, architecture: Architecture) -> Vec<St
     if architecture == Architecture::X86_64 {
         // The target would make a position-independent kernel with lazy-binding protection; ours is fixed.
         flags.push("-Crelro-level=off".into());
+        flags.push(format!("-Cllvm-args={CODE_GENERATION_X86}"));
     }
     flags.extend(CODE_GENERATION.map(|option| format!("-Cllvm-args={option}")));
     flags

@@ -125,9 +125,9 @@ fn table(reader: &impl Reader, address: u64) -> Option<&[u8]> {
     reader.bytes(address, length).filter(|bytes| sum(bytes) == 0)
 }
 
-impl Platform {
-    /// What holds if no table says otherwise. (Filled by [`Platform::read`] where it lies: it is large.)
-    pub fn new() -> Platform {
+impl Default for Platform {
+    /// What holds if no table says otherwise. ([`Platform::read`] fills it where it lies: it is large.)
+    fn default() -> Self {
         Platform {
             cores: [0; MAX_CORES],
             core_count: 0,
@@ -142,7 +142,9 @@ impl Platform {
             power: Power::default(),
         }
     }
+}
 
+impl Platform {
     /// Reads what `rsdp` leads to. A machine without a usable FADT just can't be switched off.
     pub fn read(&mut self, reader: &impl Reader, rsdp: u64) -> Result<(), AcpiError> {
         let (root, width) = root_table(reader, rsdp)?;

@@ -56,7 +56,7 @@ pub extern "C" fn main(start_info: u32) -> ! {
     }
     let mut line = [0; COMMAND_LINE];
     let line = command_line(info.command_line, &mut line);
-    let mut platform = Platform::new();
+    let mut platform = Platform::default();
     if let Err(error) = platform.read(&EarlyMemory, info.rsdp) {
         report::boot_failed(match error {
             AcpiError::BadRootPointer => "ACPI: no root pointer, or a damaged one",

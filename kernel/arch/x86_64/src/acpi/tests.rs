@@ -49,7 +49,7 @@ impl Image {
 }
 
 fn read(reader: &Image, rsdp: u64) -> Result<Platform, AcpiError> {
-    let mut platform = Platform::new();
+    let mut platform = Platform::default();
     platform.read(reader, rsdp).map(|()| platform)
 }
 
