@@ -7,7 +7,7 @@ use anos_machine::CoreId;
 use anos_sim::board::Config;
 use anos_sim::kit::sched_control;
 use anos_sim::payload::Payload;
-use anos_sim::{Message, Sim};
+use anos_sim::{Message, Sim, core_id};
 
 use crate::explorer::explore;
 use crate::machine::{Flaw, Play, Step, play, start_of};
@@ -97,7 +97,7 @@ pub fn small_machine(cores: u64) -> Sim {
 }
 
 /// Two cores; program 0 is the root server's thread on core 0, program 1 a thread on core 1 that is about to begin.
-fn stage() -> (Sim, Slots) {
+fn stage() -> (Stage, Slots) {
     let mut stage = Stage { sim: small_machine(2), next: 1000 };
     let [endpoint, reply, fresh] = [Kind::Endpoint, Kind::Reply, Kind::Notification].map(|kind| stage.make(kind, 0, 0));
     let notification = stage.mint(fresh, 5);
@@ -107,13 +107,13 @@ fn stage() -> (Sim, Slots) {
     let thread = stage.make(Kind::Thread, 0, 0);
     stage.call(frame, Method::FrameMap, &[MAPPED, 1], slot::ADDRESS_SPACE, 0);
     stage.start(thread, context, 1);
-    (stage.finish(), Slots { thread, other_context, notification, endpoint, reply, frame })
+    (stage, Slots { thread, other_context, notification, endpoint, reply, frame })
 }
 
 fn perform(flaw: Flaw, ends: u32, programs: fn(Slots) -> [Vec<Step>; 2]) {
-    let (sim, slots) = stage();
+    let (stage, slots) = stage();
     let programs = programs(slots).to_vec();
-    let mut sim = play(sim, Play { programs, ends, again: false, flaw, tick: 0 });
+    let mut sim = play(stage.finish(), Play { programs, ends, again: false, flaw, tick: 0 });
     sim.check();
     sim.settle();
     sim.check();
@@ -205,6 +205,42 @@ fn a_call_to_another_core_is_answered() {
         let answer = Step::Call(SystemCall::Send, slots.reply, Message::new(4).words(&[8]));
         [vec![call, answered], vec![receive(slots.endpoint, slots.reply), asked, answer]]
     });
+}
+
+/// Two threads of core 1 exchange messages the short way while core 0 stops the one that calls.
+#[test]
+fn a_caller_that_is_suspended_has_called_or_has_not() {
+    let (name, body) = ("suspending a caller", || {
+        let (mut stage, slots) = stage();
+        let context = stage.make(Kind::SchedContext, 0, sched_control(1));
+        let server = stage.make(Kind::Thread, 0, 0);
+        stage.start(server, context, 2);
+        stage.call(server, Method::ThreadSetPriority, &[PRIORITY + 1, 255], 0, 0);
+        // The server's first step has been made when the play begins: it waits.
+        let wait = Message::new(0).reply(slots.reply);
+        stage.sim.system_call(core_id(1), SystemCall::Recv, slots.endpoint, &wait);
+        stage.sim.settle();
+        let suspend = method(slots.thread, Method::ThreadSuspend, &[], 0);
+        let resume = method(slots.thread, Method::ThreadResume, &[], 0);
+        let call = Step::Call(SystemCall::Call, slots.endpoint, Message::new(3).words(&[7]));
+        let answered = Step::Expect(|answer| {
+            let ended = (answer.status.result(), answer.label, answer.words[0]);
+            assert!(matches!(ended, (Ok(()), 4, 8) | (Err(Error::Cancelled), 0, 0)), "{ended:?}");
+        });
+        let asked = Step::Expect(|answer| assert_eq!((answer.label, answer.words[0]), (3, 7), "the call"));
+        let message = Message::new(4).words(&[8]).reply(slots.reply);
+        let answer = Step::Call(SystemCall::ReplyRecv, slots.endpoint, message);
+        let programs = vec![
+            vec![suspend, Step::Flag(STOPPED, true), null_call(), Step::Flag(STOPPED, false), resume],
+            vec![Step::NotWhile(STOPPED), call, answered, Step::NotWhile(STOPPED)],
+            vec![receive(slots.endpoint, slots.reply), asked, answer],
+        ];
+        let mut sim = play(stage.finish(), Play { programs, ends: 2, again: false, flaw: Flaw::None, tick: 0 });
+        sim.check();
+        sim.settle();
+        sim.check();
+    });
+    explore(name, PREEMPTIONS, body);
 }
 
 /// Program 1's wait ends by its deadline, or because program 0 suspends it.
