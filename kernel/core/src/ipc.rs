@@ -338,9 +338,13 @@ impl<M: Machine> Visit<'_, M> {
         self.need_receive(thread, target)?;
         // What threads meet at is at home where they wait for it.
         let me = self.me;
-        self.held.store.settle(target.object, me)?;
-        if !reply_at.is_none() {
-            self.held.store.settle(self.held.store.see(reply_at)?.object, me)?;
+        let bound = self.held.store.see(Part::Bound.of(thread))?.object;
+        let reply_object = if reply_at.is_none() { 0 } else { self.held.store.see(reply_at)?.object };
+        // bound: ARRAY
+        for object in [target.object, reply_object, bound] {
+            if object != 0 {
+                self.held.store.settle(object, me)?;
+            }
         }
         self.held.store.get(thread)?.deadline = deadline;
         if target.kind() == Kind::Notification {

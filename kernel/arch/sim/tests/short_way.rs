@@ -206,10 +206,17 @@ fn an_answer_goes_the_general_way_if_it_is_unusual() {
     pair.call(Message::new(1).deadline(1_000_000));
     assert!(!answer_is_short(pair, plain), "the call has a deadline");
 
-    let mut pair = called(Pair::new());
-    let notification = pair.sim.make(Kind::Notification, 0);
-    pair.sim.ok(pair.server.slot, Method::ThreadBind, &[], notification);
-    let bit = pair.sim.mint(notification, 1);
+    let bound = || {
+        let mut pair = Pair::new();
+        let notification = pair.sim.make(Kind::Notification, 0);
+        pair.sim.ok(pair.server.slot, Method::ThreadBind, &[], notification);
+        let bit = pair.sim.mint(notification, 1);
+        // The notification comes to the core on which its thread waits.
+        pair.round_trip();
+        (called(pair), bit)
+    };
+    assert!(answer_is_short(bound().0, plain), "there is no signal");
+    let (mut pair, bit) = bound();
     let root = pair.sim.root();
     pair.sim.run(root, SystemCall::Send, bit, &Message::new(0));
     assert!(!answer_is_short(pair, plain), "the server takes a signal next");
