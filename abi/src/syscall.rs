@@ -68,6 +68,11 @@ impl Operation {
         SystemCall::try_from(number)
     }
 
+    /// Bits 0..32: the system call's number if the rest is as it must be, else a larger one.
+    pub const fn number(self) -> u32 {
+        low(self.0)
+    }
+
     /// The slot of the capability that is called.
     pub const fn target(self) -> u32 {
         high(self.0)

@@ -102,9 +102,11 @@ impl<'id> Message<'id, '_> {
             return None;
         }
         let (rights, object, badge) = (target.rights(), target.object, target.badge);
-        match operation.call() {
-            Ok(SystemCall::ReplyRecv) if rights.contains(Rights::READ) => self.reply_recv(sender, object, reply),
-            Ok(SystemCall::Call) if rights.contains(Rights::WRITE) => self.call(sender, object, badge),
+        const AN_ANSWER: u32 = SystemCall::ReplyRecv as u32;
+        const A_CALL: u32 = SystemCall::Call as u32;
+        match operation.number() {
+            AN_ANSWER if rights.contains(Rights::READ) => self.reply_recv(sender, object, reply),
+            A_CALL if rights.contains(Rights::WRITE) => self.call(sender, object, badge),
             _ => None,
         }
     }

@@ -484,7 +484,7 @@ impl<'id> Fixed<'id, '_> {
     /// The record of the page at this physical address, if this core is among its homes.
     #[inline(always)]
     pub fn page(&self, address: u64) -> Option<&PageRecord> {
-        let record = self.store.record_of(address).ok()?;
+        let record = self.store.find(address).ok()?;
         if record.homes().meets(self.store.mine) { Some(record) } else { None }
     }
 }
