@@ -15,6 +15,7 @@ mod calls;
 mod faults;
 mod interrupts;
 mod ipc;
+mod memory;
 mod notify;
 mod objects;
 mod sched;
@@ -65,6 +66,12 @@ pub fn main() {
                 let good = measure(&mut stage, measurement);
                 if good { measured += 1 } else { failed += 1 }
             }
+            for (name, function) in memory::MEASUREMENTS.iter().filter(|(name, _)| is_wanted(name)) {
+                let once = |bytes| Figure { min: bytes, median: bytes, max: bytes, runs: 1 };
+                let outcome = function(&mut stage).map(once);
+                let good = tell(&mut stage, name, "bytes", outcome);
+                if good { measured += 1 } else { failed += 1 }
+            }
         }
         Err(failure) => {
             failed += 1;
@@ -83,12 +90,16 @@ fn is_wanted(name: &str) -> bool {
 }
 
 fn measure(stage: &mut Stage, measurement: &Measurement) -> bool {
-    let name = measurement.name;
     let outcome = (measurement.function)(stage).and_then(|samples| Figure::of(&samples));
+    tell(stage, measurement.name, "instructions", outcome)
+}
+
+/// Says what came of a measurement, and clears the stage. Answers whether all went well.
+fn tell(stage: &mut Stage, name: &str, unit: &str, outcome: Outcome<Figure>) -> bool {
     let cleared = stage.clear();
     match outcome.and_then(|figure| Ok(cleared.map(|()| figure)?)) {
         Ok(Figure { min, median, max, runs }) => {
-            println!("figure {name} {min} {median} {max} {runs}");
+            println!("figure {name} {unit} {min} {median} {max} {runs}");
             true
         }
         Err(failure) => {

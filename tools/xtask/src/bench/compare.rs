@@ -94,7 +94,7 @@ mod tests {
     use crate::target::Architecture;
 
     fn figure(name: &str, median: u64, max: u64) -> Figure {
-        let line = format!("{name} {median} {median} {max} 1000");
+        let line = format!("{name} instructions {median} {median} {max} 1000");
         Figure::parse(&line, Architecture::Riscv64, 1).expect("well formed")
     }
 

@@ -28,18 +28,19 @@ pub struct Figure {
     pub max: u64,
 }
 
-/// The unit of all figures so far.
-const UNIT: &str = "instructions";
+/// The unit of most.
+pub const INSTRUCTIONS: &str = "instructions";
 
 impl Figure {
-    /// From what the guest says: name, least, middle, most, runs.
+    /// From what the guest says: name, unit, least, middle, most, runs.
     pub fn parse(line: &str, architecture: Architecture, cores: u32) -> Result<Self> {
         let mut words = line.split_ascii_whitespace();
         let name = words.next().context("no name")?.to_string();
+        let unit = words.next().context("no unit")?.to_string();
         let numbers = words.map(str::parse).collect::<Result<Vec<u64>, _>>()?;
-        let [min, median, max, _] = *numbers else { bail!("a name and four numbers are expected") };
+        let [min, median, max, _] = *numbers else { bail!("a name, a unit and four numbers are expected") };
         ensure!(min <= median && median <= max, "the figures are out of order");
-        Ok(Figure { arch: architecture.name().into(), cores, name, unit: UNIT.into(), min, median, max })
+        Ok(Figure { arch: architecture.name().into(), cores, name, unit, min, median, max })
     }
 
     /// What was counted a few times.
@@ -47,7 +48,12 @@ impl Figure {
         counts.sort_unstable();
         let (Some(&min), Some(&max)) = (counts.first(), counts.last()) else { bail!("nothing was counted") };
         let (arch, name, median) = (architecture.name().into(), name.into(), counts[counts.len() / 2]);
-        Ok(Figure { arch, cores, name, unit: UNIT.into(), min, median, max })
+        Ok(Figure { arch, cores, name, unit: INSTRUCTIONS.into(), min, median, max })
+    }
+
+    /// The name for people: with the unit, if it isn't the usual one.
+    pub fn shown_name(&self) -> String {
+        if self.unit == INSTRUCTIONS { self.name.clone() } else { format!("{} ({})", self.name, self.unit) }
     }
 
     /// What tells it from others.
@@ -75,10 +81,13 @@ mod tests {
 
     #[test]
     fn a_line_of_the_guest_is_a_figure() {
-        let figure = Figure::parse("ipc/call/inter/w0 7 8 9 1000", Architecture::X86_64, 1).expect("well formed");
+        let figure =
+            Figure::parse("ipc/call/inter/w0 instructions 7 8 9 1000", Architecture::X86_64, 1).expect("well formed");
         assert_eq!(figure.key(), ("x86_64", 1, "ipc/call/inter/w0"));
-        assert_eq!((figure.min, figure.median, figure.max), (7, 8, 9));
-        for wrong in ["", "name", "name 1 2 3", "name 1 2 3 4 5", "name 3 2 1 1000", "name 1 x 3 1000"] {
+        assert_eq!((figure.unit.as_str(), figure.min, figure.median, figure.max), (INSTRUCTIONS, 7, 8, 9));
+        for wrong in
+            ["", "name", "name bytes 1 2 3", "name bytes 1 2 3 4 5", "name bytes 3 2 1 9", "name bytes 1 x 3 9"]
+        {
             assert!(Figure::parse(wrong, Architecture::X86_64, 1).is_err(), "{wrong}");
         }
     }

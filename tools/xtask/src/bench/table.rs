@@ -17,7 +17,7 @@ pub fn of(architecture: Architecture, cores: u32, figures: &[Figure], peers: &Pe
             None => "",
         };
         rows.push([
-            figure.name.clone(),
+            figure.shown_name(),
             figure.min.to_string(),
             figure.median.to_string(),
             figure.max.to_string(),
@@ -36,14 +36,14 @@ pub fn of(architecture: Architecture, cores: u32, figures: &[Figure], peers: &Pe
 pub fn for_book(figures: &[Figure], peers: &Peers) -> String {
     let mut text =
         String::from("| instructions | x86-64 | must | seL4 | RISC-V | must | seL4 |\n|---|--:|--:|--:|--:|--:|--:|\n");
-    let mut names: Vec<&str> = Vec::new();
+    let mut names: Vec<(&str, String)> = Vec::new();
     for figure in figures.iter().filter(|figure| figure.cores == 1) {
-        if !names.contains(&figure.name.as_str()) {
-            names.push(&figure.name);
+        if !names.iter().any(|(name, _)| *name == figure.name) {
+            names.push((&figure.name, figure.shown_name()));
         }
     }
-    for name in names {
-        text.push_str(&format!("| {name} |"));
+    for (name, shown) in names {
+        text.push_str(&format!("| {shown} |"));
         for architecture in Architecture::ALL {
             let ours = figures.iter().find(|figure| figure.key() == (architecture.name(), 1, name));
             let others = peers.of(architecture.name(), name);
