@@ -10,6 +10,11 @@ mod riscv64;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
+#[cfg(target_arch = "riscv64")]
+pub use riscv64::IS_PC;
+#[cfg(target_arch = "x86_64")]
+pub use x86_64::IS_PC;
+
 /// What a thread measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! overhead 6
-//! figure ipc/call/inter/w0 212 212 215 1000
+//! figure ipc/call/inter/w0 instructions 212 212 215 1000
 //! FAILED cap/mint: the answer's label is 0x7
 //! anos-bench: 31 measured, 1 failed
 //! ```

@@ -7,6 +7,9 @@ use core::mem::offset_of;
 use super::EXACT_INSTRUCTIONS;
 use crate::record::{Record, Request, STEPS, Sample};
 
+/// Whether the machine is a PC, whose serial port is behind I/O ports.
+pub const IS_PC: bool = true;
+
 global_asm!(
     ".section .text.bench, \"ax\"",
     ".balign 16",

@@ -12,7 +12,7 @@ use anos::{Error, Rights, env};
 
 use super::ipc::{CLIENT, SERVER};
 use super::{ROUNDS, measurements};
-use crate::arch::Entry;
+use crate::arch::{Entry, IS_PC};
 use crate::figures::{Failure, Outcome, one_way};
 use crate::record::{Record, Request};
 use crate::stage::{FREE, Place, Stage, signal_done};
@@ -38,7 +38,7 @@ struct Device {
 /// From a program's store that has a device interrupt to its driver, which waits with a higher priority in the other
 /// address space.
 fn user_driver(stage: &mut Stage) -> Outcome {
-    let device = if cfg!(target_arch = "x86_64") { teaching(stage)? } else { serial(stage)? };
+    let device = if IS_PC { teaching(stage)? } else { serial(stage)? };
     let original: Notification = stage.make(0)?;
     let badged = stage.slot();
     env::OWN_TABLE.mint(original.slot(), badged, Rights::WRITE, 1)?;
