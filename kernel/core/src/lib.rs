@@ -154,7 +154,8 @@ impl<M: Machine> Visit<'_, M> {
                 Event::Fault(fault) => self.fault(fault)?,
                 Event::Interrupt(line) => self.interrupt(line)?,
                 Event::Timer => self.timer()?,
-                Event::Kick | Event::Start => {}
+                Event::Start => self.start_timer()?,
+                Event::Kick => {}
             }
             *event = None;
             let counters = &mut self.mine()?.counters;

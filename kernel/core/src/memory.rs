@@ -77,11 +77,10 @@ impl<M: Machine> Visit<'_, M> {
         if self.mine()?.loaded == root {
             self.load(0)?;
         }
-        let record = self.held.store.own(root)?;
-        if record.loaded() != CoreSet::NONE {
+        if self.own_space(root)? != CoreSet::NONE {
             return Err(Error::Again.into());
         }
-        record.set_space(0);
+        self.held.store.own(root)?.set_space(0);
         self.held.store.set_kind(root, Kind::Empty)?;
         Ok(())
     }
@@ -118,20 +117,33 @@ impl<M: Machine> Visit<'_, M> {
     /// Loads an address space on this core, or none, unless it is already.
     pub(crate) fn load(&mut self, root: u64) -> Outcome {
         let me = self.me;
-        let old = self.mine()?.loaded;
-        if old == root {
+        if self.mine()?.loaded == root {
             return Ok(());
         }
         let (tag, flush) = if root == 0 { (0, false) } else { self.tag(root)? };
-        self.mine()?.loaded = root;
-        if old != 0 {
-            self.held.store.record(old)?.remove_loaded(me);
-        }
         if root != 0 {
-            self.held.store.record(root)?.add_loaded(me);
+            let record = self.held.store.record(root)?;
+            if !record.loaded().contains(me) {
+                record.add_loaded(me);
+            }
         }
+        self.mine()?.loaded = root;
         self.machine.load_root(root, tag, flush);
         Ok(())
+    }
+
+    /// An address space is about to change: says on which cores it is loaded. Its record remembers each core that has
+    /// loaded it, and is told here which ones have gone on to others: so going to and fro between two costs nothing.
+    fn own_space(&mut self, root: u64) -> Outcome<CoreSet> {
+        self.need(Ref::<AddressSpace>::at(root))?;
+        let mut rest = self.held.store.record(root)?.loaded();
+        // bound: MAX_CORES
+        while let Some(core) = rest.pop() {
+            if self.held.core(core)?.loaded != root {
+                self.held.store.record(root)?.remove_loaded(core);
+            }
+        }
+        Ok(self.held.store.own(root)?.loaded())
     }
 
     /// Under which tag this core knows a space, and whether it must forget what it knows there: another space's, or of a
@@ -154,10 +166,10 @@ impl<M: Machine> Visit<'_, M> {
     /// will, when they load it.
     fn shoot(&mut self, root: u64) -> Outcome {
         // Whoever may load it at this moment would miss this: none may, with all its homes' locks held.
+        let mut cores = self.own_space(root)?;
         let record = self.held.store.own(root)?;
         let (space, version) = (record.space(), record.version().saturating_add(1));
         record.set_version(version);
-        let mut cores = record.loaded();
         // bound: MAX_CORES
         while let Some(core) = cores.pop() {
             if core == self.me {

@@ -88,12 +88,10 @@ impl<'id> Message<'id, '_> {
         let registers = &record.registers;
         let operation = Operation(registers.operation);
         let reply = registers.reply;
-        // A deadline is none from half of all time on: see `start_deadline`. A timer set for the end of a turn may have to
-        // be set anew.
+        // A deadline is none from half of all time on: see `start_deadline`.
         if record.foreign != 0
             || Slots(registers.slots).pass() != 0
             || registers.deadline < FOREVER >> 1
-            || self.core.timer == self.core.turn_end
         {
             return None;
         }
@@ -261,13 +259,14 @@ impl<'id> Message<'id, '_> {
     /// This core is about to be in another address space.
     #[inline(always)]
     fn load(&mut self, root: u64) -> Option<u64> {
-        let (left, entered) = (self.memory.page(self.core.loaded)?, self.memory.page(root)?);
-        let now = Tag { space: entered.space(), version: entered.version() };
-        let known = tag_of(self.core, now.space)?;
-        left.remove_loaded(self.me);
-        entered.add_loaded(self.me);
+        let record = self.memory.page(root)?;
+        if !record.loaded().contains(self.me) {
+            record.add_loaded(self.me);
+        }
+        let now = Tag { space: record.space(), version: record.version() };
         let mut space = root | Next::FLUSH;
         if self.tags {
+            let known = tag_of(self.core, now.space)?;
             let flush = *known != now || now.version == u32::MAX;
             *known = now;
             space = root | (now.space % TAGS as u64 + 1) << 1 | u64::from(flush);

@@ -231,6 +231,13 @@ impl<M: Machine> Visit<'_, M> {
         Ok(())
     }
 
+    /// The core has just come up, its timer set to who knows what.
+    pub(crate) fn start_timer(&mut self) -> Outcome {
+        self.mine()?.timer = u64::MAX;
+        self.machine.set_timer(u64::MAX);
+        Ok(())
+    }
+
     /// The timer has come. Not inlined: the kernel is smaller so.
     #[inline(never)]
     pub(crate) fn timer(&mut self) -> Outcome {
@@ -331,7 +338,8 @@ impl<M: Machine> Visit<'_, M> {
         };
         let timer = deadline.min(turn).min(budget);
         let core = self.mine()?;
-        if core.timer != timer {
+        // One that comes too early does no harm to a core that runs something, and saves setting it at each switch.
+        if timer < core.timer || current.is_none() && timer != core.timer {
             core.timer = timer;
             self.machine.set_timer(timer);
         }

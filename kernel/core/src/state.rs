@@ -100,8 +100,7 @@ impl Fresh for CoreState {
         turn_end: 0,
         turn_over: false,
         since: 0,
-        // No time that is ever asked for, so that the first visit sets the timer. All of this is zeros: it takes no
-        // space in the image.
+        // Until the core starts it. All of this is zeros: it takes no space in the image.
         timer: 0,
         idle_time: 0,
         counters: Counters {

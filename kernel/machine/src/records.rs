@@ -8,7 +8,7 @@ use core::marker::PhantomData;
 
 use anos_abi::{Kind, MESSAGE_WORDS, Rights};
 
-use crate::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, Watch};
+use crate::atomic::{AtomicU32, AtomicU64, Ordering, Watch};
 use crate::machine::{CoreId, CoreSet};
 
 /// A link to an object: its physical address, or 0 for none.
@@ -354,8 +354,7 @@ pub type AddressSpace = [u64; 512];
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct PageRecord {
-    kind: AtomicU8,
-    reserved: [u8; 3],
+    label: AtomicU32,
     version: AtomicU32,
     /// With the boot core's bit turned over: a fresh page (zeros) is at home there.
     homes: AtomicU64,
@@ -365,15 +364,61 @@ pub struct PageRecord {
     pub(crate) watch: Watch,
 }
 
+/// What a page holds and whose it is, in one number to compare: its [`Kind`], and above that the number of the core that
+/// alone is at home there. Zeros: nothing, on the boot core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Label(u32);
+
+impl Label {
+    /// In place of a core's number: not one core alone.
+    const SEVERAL: u8 = 0xff;
+
+    /// A page of this kind that is at home on this core alone.
+    #[inline(always)]
+    pub const fn of(kind: u8, core: CoreId) -> Label {
+        Label::new(kind, core.number())
+    }
+
+    /// The same page with this kind, which had none.
+    #[inline(always)]
+    pub const fn with(self, kind: u8) -> Label {
+        Label(self.0 | kind as u32)
+    }
+
+    const fn new(kind: u8, owner: u8) -> Label {
+        Label(u32::from_le_bytes([kind, owner, 0, 0]))
+    }
+
+    const fn kind(self) -> u8 {
+        self.0.to_le_bytes()[0]
+    }
+
+    const fn owner(self) -> u8 {
+        self.0.to_le_bytes()[1]
+    }
+}
+
 impl PageRecord {
+    /// See there. It changes with the homes: so who holds the lock of a core, and reads here that this is the page's only
+    /// home, can count on it.
+    #[inline(always)]
+    pub(crate) fn label(&self) -> Label {
+        Label(self.label.load(Ordering::Relaxed))
+    }
+
+    fn set_label(&self, kind: u8, owner: u8) {
+        self.label.store(Label::new(kind, owner).0, Ordering::Relaxed);
+    }
+
     /// The [`Kind`] of object that the page holds; 0: none (free, or the kernel's own).
     #[inline]
     pub fn kind(&self) -> u8 {
-        self.kind.load(Ordering::Relaxed)
+        self.label().kind()
     }
 
     pub(crate) fn set_kind(&self, kind: Kind) {
-        self.kind.store(kind as u8, Ordering::Relaxed);
+        self.set_label(kind as u8, self.label().owner());
     }
 
     /// The cores at home here.
@@ -384,9 +429,12 @@ impl PageRecord {
 
     pub(crate) fn set_homes(&self, homes: CoreSet) {
         self.homes.store(homes.0 ^ CoreId::BOOT.bit(), Ordering::Relaxed);
+        let mut rest = homes;
+        let owner = rest.pop().filter(|_| rest == CoreSet::NONE).map_or(Label::SEVERAL, CoreId::number);
+        self.set_label(self.kind(), owner);
     }
 
-    /// AddressSpace: the cores on which it is loaded. All of them are at home here.
+    /// AddressSpace: the cores that have loaded it, some of which may have gone on to others. All are at home here.
     pub fn loaded(&self) -> CoreSet {
         CoreSet(self.loaded.load(Ordering::Relaxed))
     }
@@ -396,7 +444,7 @@ impl PageRecord {
         self.loaded.fetch_or(core.bit(), Ordering::Relaxed);
     }
 
-    /// A core has loaded another one.
+    /// A core is known to have loaded another one.
     pub fn remove_loaded(&self, core: CoreId) {
         self.loaded.fetch_and(!core.bit(), Ordering::Relaxed);
     }

@@ -15,7 +15,7 @@ use anos_abi::{Error, Kind, PAGE_SIZE};
 
 use crate::machine::{CoreId, CoreSet};
 use crate::records::{
-    AddressSpace, Endpoint, Notification, PageRecord, Ref, Reply, SchedContext, Slot, THREAD_SLOTS, Thread,
+    AddressSpace, Endpoint, Label, Notification, PageRecord, Ref, Reply, SchedContext, Slot, THREAD_SLOTS, Thread,
 };
 
 /// Why a step of a transition did not happen. Nothing has changed by then.
@@ -218,6 +218,8 @@ pub struct Store {
     held: CoreSet,
     /// This core alone.
     mine: CoreSet,
+    /// Of a page of no kind that is at home on this core alone.
+    label: Label,
 }
 
 impl Store {
@@ -227,7 +229,7 @@ impl Store {
     /// The locks are held while the store lives, that of `me` among them, and no other store of this memory lives whose
     /// `held` shares a core with this one.
     pub const unsafe fn new(memory: Memory, held: CoreSet, me: CoreId) -> Self {
-        Store { memory, held, mine: CoreSet::only(me) }
+        Store { memory, held, mine: CoreSet::only(me), label: Label::of(Kind::Empty as u8, me) }
     }
 
     #[inline(always)]
@@ -359,32 +361,36 @@ impl Store {
         self.pointer(record, address, shape)
     }
 
-    /// Where the record at `address` lies, if its page is of this kind and this core among its homes.
+    /// Where the record at `address` lies, if its page is of the usual kind, and at home on this core alone.
     #[inline(always)]
-    fn partly_mine(&self, address: u64, kind: u8, within: u64) -> Option<*mut u8> {
+    fn only_mine(&self, address: u64, shape: Shape) -> Option<*mut u8> {
         let record = self.find(address).ok()?;
-        if !record.homes().meets(self.mine) || record.kind() != kind || address & within != 0 {
-            return None;
-        }
-        record.watch.reads();
-        Some(to_usize(self.memory.window(address)) as *mut u8)
-    }
-
-    /// The same, if it is at home there alone.
-    #[inline(always)]
-    fn only_mine(&self, address: u64, kind: u8, within: u64) -> Option<*mut u8> {
-        let record = self.find(address).ok()?;
-        if record.homes() != self.mine || record.kind() != kind || address & within != 0 {
+        if record.label() != self.label.with(shape.first()) || address & (u64::from(shape.stride) - 1) != 0 {
             return None;
         }
         record.watch.changes();
         Some(to_usize(self.memory.window(address)) as *mut u8)
     }
 
+    /// The same, if others are at home there too.
+    #[inline(never)]
+    fn partly_mine(&self, address: u64, shape: Shape) -> Option<*mut u8> {
+        let record = self.find(address).ok()?;
+        let known = record.homes().meets(self.mine) && record.kind() == shape.first();
+        if !known || address & (u64::from(shape.stride) - 1) != 0 {
+            return None;
+        }
+        record.watch.reads();
+        Some(to_usize(self.memory.window(address)) as *mut u8)
+    }
+
     /// The object at `reference`, to be read. (Not inlined, here as below: one jump, instead of the shape at every call.)
     #[inline(never)]
     pub fn see<T: Object>(&self, reference: Ref<T>) -> Result<&T, Stop> {
-        let pointer = self.readable(reference.address(), T::SHAPE)?.cast();
+        let pointer: *const T = match self.only_mine(reference.address(), T::SHAPE) {
+            Some(usual) => usual.cast(),
+            None => self.readable(reference.address(), T::SHAPE)?.cast(),
+        };
         // SAFETY: the page holds records of this type and `pointer` is the start of one (`Shape::fits`), so it is mapped,
         // aligned, valid whatever its bits, and not used as anything else. The lock of one of its homes is held, so no
         // other core changes it; the borrow of `self` keeps this one from changing it. The one exception is what trap code
@@ -397,7 +403,10 @@ impl Store {
     /// The object at `reference`, to be changed.
     #[inline(never)]
     pub fn get<T: Object>(&mut self, reference: Ref<T>) -> Result<&mut T, Stop> {
-        let pointer = self.writable(reference.address(), T::SHAPE)?.cast();
+        let pointer: *mut T = match self.only_mine(reference.address(), T::SHAPE) {
+            Some(usual) => usual.cast(),
+            None => self.writable(reference.address(), T::SHAPE)?.cast(),
+        };
         // SAFETY: as for `see`; and the locks of all its homes are held, so no other core looks at it, and the borrow of
         // `self` keeps this the only reference of this core.
         Ok(unsafe { &mut *pointer })
@@ -453,7 +462,7 @@ impl<'id> Fixed<'id, '_> {
     /// Checks a reference: the object is at home on this core alone. (If not, or if there is none: `None`.)
     #[inline(always)]
     pub fn know<T: Object>(&self, reference: Ref<T>) -> Option<Known<'id, T>> {
-        let pointer = self.store.only_mine(reference.address(), T::SHAPE.first(), u64::from(T::SHAPE.stride) - 1)?;
+        let pointer = self.store.only_mine(reference.address(), T::SHAPE)?;
         Some(Known { pointer: pointer.cast(), brand: PhantomData })
     }
 
@@ -476,7 +485,11 @@ impl<'id> Fixed<'id, '_> {
     /// An object that others may read too: this core is among its homes. To be read.
     #[inline(always)]
     pub fn read<T: Object>(&self, reference: Ref<T>) -> Option<&T> {
-        let pointer = self.store.partly_mine(reference.address(), T::SHAPE.first(), u64::from(T::SHAPE.stride) - 1)?;
+        let address = reference.address();
+        let pointer = match self.store.only_mine(address, T::SHAPE) {
+            Some(usual) => usual,
+            None => self.store.partly_mine(address, T::SHAPE)?,
+        };
         // SAFETY: as in `see`: it was checked just now.
         Some(unsafe { &*pointer.cast::<T>() })
     }
