@@ -1,8 +1,10 @@
-//! The short way of a message: `call` to a server that waits, and `reply_recv` to a caller that waits.
+//! The short way of what programs do most: `call` to a server that waits, `reply_recv` to a caller that waits, signals and
+//! waiting for them (`signal`), and `yield` (`turns`).
 //!
 //! It does all of the call, exactly as the general way would, or nothing: then the call goes the general way. What it asks
 //! for is the usual case: everybody is at home on this core, whose lock is free; the message passes no capability and waits
-//! without a deadline; nobody else waits at the endpoint; and who gets the message runs next, whoever else is ready.
+//! without a deadline; nobody else waits at the endpoint or notification; nobody's CPU time is limited; and who gets a
+//! message runs next, whoever else is ready.
 //!
 //! It never waits for a lock. So it needn't say that this core is in the kernel: who holds the lock meanwhile finds that out
 //! as soon as this core fails to get it, and nobody can hold it before this core is through.
@@ -23,6 +25,9 @@ use crate::memory::tag_of;
 use crate::state::{CoreState, Tag};
 use crate::table::slot_of;
 use crate::thread::Part;
+
+mod signal;
+mod turns;
 
 /// The running thread has made a system call: if it is a message that can go the short way, it goes, and the thread that
 /// got it is to run. `None`: nothing has happened, and the call is for [`enter`](crate::enter).
@@ -89,19 +94,26 @@ impl<'id> Message<'id, '_> {
         let operation = Operation(registers.operation);
         let reply = registers.reply;
         // A deadline is none from half of all time on: see `start_deadline`.
-        if record.foreign != 0
-            || Slots(registers.slots).pass() != 0
-            || registers.deadline < FOREVER >> 1
-        {
+        const A_YIELD: u32 = SystemCall::Yield as u32;
+        const AN_ANSWER: u32 = SystemCall::ReplyRecv as u32;
+        const A_CALL: u32 = SystemCall::Call as u32;
+        if record.foreign != 0 {
+            return None;
+        }
+        if operation.number() == A_YIELD {
+            return self.yield_turn(sender);
+        }
+        if Slots(registers.slots).pass() != 0 || registers.deadline < FOREVER >> 1 {
             return None;
         }
         let target = self.slot(sender, operation.target().into())?;
+        let (rights, object, badge) = (target.rights(), target.object, target.badge);
+        if target.kind == Kind::Notification as u8 {
+            return self.send_or_wait(sender, rights, object, badge);
+        }
         if target.kind != Kind::Endpoint as u8 {
             return None;
         }
-        let (rights, object, badge) = (target.rights(), target.object, target.badge);
-        const AN_ANSWER: u32 = SystemCall::ReplyRecv as u32;
-        const A_CALL: u32 = SystemCall::Call as u32;
         match operation.number() {
             AN_ANSWER if rights.contains(Rights::READ) => self.reply_recv(sender, object, reply),
             A_CALL if rights.contains(Rights::WRITE) => self.call(sender, object, badge),
@@ -236,13 +248,9 @@ impl<'id> Message<'id, '_> {
         if self.core.ready_count != 0 && self.core.best().is_none_or(|best| best >= hop.priority) {
             return None;
         }
-        let root = self.memory.see(hop.next).slots[Part::Space as usize].object;
-        let space = if root == self.core.loaded { 0 } else { self.load(root)? };
-        let since = self.core.since;
-        let spent = self.now.saturating_sub(since);
-        spend(self.memory.get(hop.context), since, spent);
+        let space = self.enter_space(hop.next)?;
+        self.charge(hop.sender, hop.context);
         let sender = self.memory.get(hop.sender);
-        sender.cpu_time = sender.cpu_time.saturating_add(spent);
         let Registers { label, words: [a, b, c, d, e, f, g, h], .. } = sender.registers;
         let next = self.memory.get(hop.next);
         (next.state, next.waits_on) = (ThreadState::Ready as u8, 0);
@@ -250,10 +258,27 @@ impl<'id> Message<'id, '_> {
         (registers.operation, registers.label, registers.slots) = (hop.status, label, hop.badge);
         (registers.reply, registers.deadline, registers.words) = (0, 0, [a, b, c, d, e, f, g, h]);
         self.core.current = hop.at;
-        self.core.since = since + spent;
         self.core.turn_end = self.core.since.saturating_add(TURN_NS);
         self.core.counters.quick += 1;
         Some(space)
+    }
+
+    /// The time until now was the running thread's.
+    #[inline(always)]
+    fn charge(&mut self, thread: Known<'id, Thread>, context: Known<'id, SchedContext>) {
+        let since = self.core.since;
+        let spent = self.now.saturating_sub(since);
+        self.core.since = since + spent;
+        spend(self.memory.get(context), since, spent);
+        let record = self.memory.get(thread);
+        record.cpu_time = record.cpu_time.saturating_add(spent);
+    }
+
+    /// This core is about to be in a thread's address space. If that can be, it is: so this is the last to ask.
+    #[inline(always)]
+    fn enter_space(&mut self, next: Known<'id, Thread>) -> Option<u64> {
+        let root = self.memory.see(next).slots[Part::Space as usize].object;
+        if root == self.core.loaded { Some(0) } else { self.load(root) }
     }
 
     /// This core is about to be in another address space.
