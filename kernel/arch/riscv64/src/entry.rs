@@ -19,6 +19,7 @@ use core::mem::offset_of;
 use crate::boot::{boot_early, boot_late};
 use crate::hart::{HARTS, Hart};
 use crate::harts::{TURN, started};
+use crate::to_usize;
 
 /// Bytes of the stack that [`boot_early`] runs on: more than twice what it needs with every check built in. The early
 /// translation has large pages alone, so nothing guards it.
@@ -131,7 +132,6 @@ global_asm!(
     "mv tp, a1",
     "mv a0, a1",
     "ld sp, {stack_top}(tp)",
-    "li fp, 0",
     "call {started}",
 
     // Goes on at t5 (a physical address), where it is linked, with the translation t2.
@@ -155,7 +155,6 @@ global_asm!(
     "csrw satp, t0",
     "sfence.vma",
     "ld sp, {stack_top}(a0)",
-    "li fp, 0",
     "call {boot_late}",
 
     ".section .bss",
@@ -222,6 +221,20 @@ pub fn image() -> Image {
         early_root: &raw const early_root as u64,
         boot_stack: &raw const boot_stack as u64,
     }
+}
+
+/// Whether an address lies in the kernel's code, behind a call that leaves it in `ra`: `jal` or `jalr`, of four bytes.
+pub fn is_behind_call(address: u64) -> bool {
+    const CALL: u16 = 0x0e7;
+    /// Opcode and destination, but for the bit in which the two differ.
+    const MASK: u16 = 0xff7;
+    let text = &raw const _start as u64 + 4..&raw const __text_end as u64;
+    if !text.contains(&address) || !address.is_multiple_of(2) {
+        return false;
+    }
+    // SAFETY: aligned, and it lies in the kernel's code, which is mapped, readable, and never written to.
+    let instruction = unsafe { *(to_usize(address - 4) as *const u16) };
+    instruction & MASK == CALL
 }
 
 /// Goes on in [`boot_late`] with the block's translation and stack.

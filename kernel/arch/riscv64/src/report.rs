@@ -5,13 +5,15 @@ use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::hart::{self, Hart};
-use crate::{console, csr, sbi, to_usize};
+use crate::{console, csr, entry, sbi, to_usize};
 
 /// The block of the hart that reports; 0: all is well. The trap entry takes it too.
 pub static CRASH_OWNER: AtomicU64 = AtomicU64::new(0);
 
-/// Calls on the stack that are shown.
-const FRAMES: usize = 32;
+/// Return addresses that are printed.
+const MAX_CALLS: usize = 32;
+/// Words of a stack that are looked at: all of them.
+const MAX_WORDS: u64 = hart::STACK_BYTES / 8;
 
 /// Names of the registers x1 to x31, four letters each.
 const NAMES: &[u8; 31 * 4] = b"ra  sp  gp  tp  t0  t1  t2  s0  s1  a0  a1  a2  a3  a4  a5  a6  a7  s2  s3  \
@@ -52,10 +54,10 @@ pub fn panicked(info: &PanicInfo<'_>) -> ! {
     if let Some(place) = info.location() {
         let _ = writeln!(console::Formatted, "  in {}:{}", place.file(), place.line());
     }
-    let frame;
+    let stack_pointer;
     // SAFETY: reads a register.
-    unsafe { core::arch::asm!("mv {}, fp", out(reg) frame, options(nomem, nostack, preserves_flags)) };
-    backtrace(hart, frame);
+    unsafe { core::arch::asm!("mv {}, sp", out(reg) stack_pointer, options(nomem, nostack, preserves_flags)) };
+    backtrace(hart, 0, stack_pointer);
     stop()
 }
 
@@ -90,8 +92,8 @@ pub unsafe extern "C" fn kernel_fault(registers: *const [u64; 32], cause: u64, v
     }
     console::text("\n");
     address("  at ", pc);
-    let frame = registers.get(8).copied().unwrap_or(0);
-    backtrace(hart, frame);
+    let [_, ra, sp, ..] = *registers;
+    backtrace(hart, ra, sp);
     stop()
 }
 
@@ -118,20 +120,24 @@ fn address(preposition: &str, address: u64) {
     console::text("\n");
 }
 
-/// Follows the frame pointers: below each lie the return address and the caller's frame pointer. Reads the hart's own
-/// stack only, and always upwards.
-fn backtrace(hart: &Hart, frame: u64) {
-    let mut frame = frame;
-    let mut floor = hart.stack_bottom + 16;
-    for _ in 0..FRAMES {
-        if frame < floor || frame > hart.stack_top || !frame.is_multiple_of(8) {
+/// Shows what seem to be return addresses: `ra`, and words on the hart's stack, from its pointer upwards, that point
+/// behind a call in the kernel's code. Some may be left over from calls that have returned long ago: `ra` if the function
+/// has called others since, and words where a function didn't write to all of its part of the stack.
+fn backtrace(hart: &Hart, ra: u64, stack_pointer: u64) {
+    // A stack that overflowed ends below its bottom.
+    let mut place = stack_pointer.max(hart.stack_bottom) & !7;
+    let mut word = ra;
+    let mut shown = 0;
+    for _ in 0..MAX_WORDS {
+        if entry::is_behind_call(word) {
+            address("  from ", word);
+            shown += 1;
+        }
+        if place >= hart.stack_top || shown == MAX_CALLS {
             return;
         }
-        let saved = to_usize(frame - 16) as *const [u64; 2];
-        // SAFETY: 16 aligned bytes within the hart's stack, which is mapped.
-        let [caller, back] = unsafe { saved.read() };
-        address("  from ", back);
-        floor = frame + 16;
-        frame = caller;
+        // SAFETY: aligned, and within the hart's stack, which is mapped.
+        word = unsafe { *(to_usize(place) as *const u64) };
+        place += 8;
     }
 }

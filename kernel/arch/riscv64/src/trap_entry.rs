@@ -90,8 +90,6 @@ global_asm!(
     "__others sd",
     "2: sd t2, {pc}(t0)",
     "ld sp, {stack_top}(tp)",
-    "li fp, 0",
-    "li gp, 0",
     "mv a0, tp",
     "call {user_trap}",
 

@@ -185,12 +185,12 @@ pub fn fence_before_msr() {
     unsafe { asm!("mfence", "lfence", options(nostack, preserves_flags)) };
 }
 
-/// The frame pointer of the function that this is inlined into.
+/// The stack pointer of the function that this is inlined into.
 #[inline(always)]
-pub fn frame_pointer() -> u64 {
+pub fn stack_pointer() -> u64 {
     let value;
     // SAFETY: reading changes nothing.
-    unsafe { asm!("mov {}, rbp", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    unsafe { asm!("mov {}, rsp", out(reg) value, options(nomem, nostack, preserves_flags)) };
     value
 }
 

@@ -120,7 +120,6 @@ global_asm!(
     "jnz 6f",
     "movq $early_stack_top, %rsp",
     "movl %ebp, %edi",
-    "xorl %ebp, %ebp",
     "callq {boot}",
     "ud2",
     // Another core: it takes the real tables and the stack that the boot core has laid out for it. If another was
@@ -128,7 +127,6 @@ global_asm!(
     "6: movq {kernel_root}(%rip), %rax",
     "movq %rax, %cr3",
     "xorl %eax, %eax",
-    "xorl %ebp, %ebp",
     "xchgq %rax, {next_core}(%rip)",
     "testq %rax, %rax",
     "jz 7f",

@@ -117,15 +117,6 @@ pub fn data_at(stack: u64) -> *const CoreData {
     core_at(stack).map_or(core::ptr::null(), |core| data_address(core) as *const CoreData)
 }
 
-/// Bounds of the kernel stack that an address lies in: a core's block, or nothing.
-pub fn stack_bounds(address: u64) -> Option<(u64, u64)> {
-    let start = CORES + core_at(address)?.index() as u64 * BLOCK;
-    let inside = address - start;
-    let (first, pages) =
-        PARTS.into_iter().find(|(first, pages)| (first * PAGE_SIZE..(first + pages) * PAGE_SIZE).contains(&inside))?;
-    Some((start + first * PAGE_SIZE, start + (first + pages) * PAGE_SIZE))
-}
-
 /// Lays out a core's block: takes memory for it and maps it.
 pub fn lay_out(tables: &mut Tables<'_>, core: CoreId) -> Option<()> {
     for (first, pages) in PARTS {

@@ -13,7 +13,9 @@ use crate::tables;
 use crate::traps::Frame;
 
 /// Return addresses that are printed.
-const MAX_FRAMES: usize = 32;
+const MAX_CALLS: usize = 32;
+/// Words of a stack that are looked at: all of them.
+const MAX_WORDS: u64 = percore::KERNEL_STACK_BYTES / 8;
 
 /// Words of a [`Frame`].
 const FRAME_WORDS: usize = size_of::<Frame>() / 8;
@@ -42,7 +44,7 @@ fn end() -> ! {
 pub fn panicked(info: &PanicInfo<'_>) -> ! {
     begin();
     console::text("\nanos: kernel panic on core ");
-    console::decimal(core_number(cpu::frame_pointer()));
+    console::decimal(core_number(cpu::stack_pointer()));
     if let Some(location) = info.location() {
         console::text(" at ");
         console::text(location.file());
@@ -54,7 +56,7 @@ pub fn panicked(info: &PanicInfo<'_>) -> ! {
         console::text(message);
     }
     console::text("\n");
-    backtrace(cpu::frame_pointer());
+    backtrace(cpu::stack_pointer());
     end()
 }
 
@@ -92,7 +94,7 @@ pub fn kernel_fault(frame: &Frame) -> ! {
     }
     console::text("\n");
     address("  at ", frame.rip);
-    backtrace(frame.rbp);
+    backtrace(frame.rsp);
     end()
 }
 
@@ -103,28 +105,33 @@ fn address(preposition: &str, address: u64) {
     console::text("\n");
 }
 
-/// Follows the chain of frame pointers, as long as it climbs one of the kernel's stacks.
-fn backtrace(start: u64) {
-    let mut frame = start;
-    for _ in 0..MAX_FRAMES {
-        let Some((bottom, top)) = percore::stack_bounds(frame).or_else(|| crate::entry::early_stack_bounds(frame))
-        else {
-            return;
-        };
-        if !frame.is_multiple_of(8) || frame < bottom || frame + 16 > top {
-            return;
-        }
-        // SAFETY: 16 aligned bytes inside a mapped stack.
-        let [next, back] = unsafe { *(frame as *const [u64; 2]) };
-        if !tables::is_code(back) {
+/// Shows what seem to be return addresses: words on the stack, from its pointer upwards, that point behind a call in the
+/// kernel's code. Some may be left over from calls that have returned long ago, where a function didn't write to all of
+/// its part of the stack.
+fn backtrace(stack_pointer: u64) {
+    let Some((bottom, top)) = stack_bounds(stack_pointer) else { return };
+    // A stack that overflowed ends below its bottom.
+    let mut place = stack_pointer.max(bottom) & !7;
+    let mut shown = 0;
+    for _ in 0..MAX_WORDS {
+        if place >= top || shown == MAX_CALLS {
             return;
         }
-        address("  from ", back);
-        if next <= frame {
-            return;
+        // SAFETY: aligned, and inside a mapped stack.
+        let word = unsafe { *(place as *const u64) };
+        if tables::is_behind_call(word) {
+            address("  from ", word);
+            shown += 1;
         }
-        frame = next;
+        place += 8;
     }
+}
+
+/// The stack that an address belongs to, if any does: the boot core's first one, or a core's.
+fn stack_bounds(address: u64) -> Option<(u64, u64)> {
+    let Some(core) = percore::core_at(address) else { return crate::entry::early_stack_bounds(address) };
+    let top = percore::data_address(core);
+    Some((top - percore::KERNEL_STACK_BYTES, top))
 }
 
 fn core_number(stack: u64) -> u64 {

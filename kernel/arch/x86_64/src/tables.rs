@@ -40,9 +40,17 @@ pub fn image() -> Run {
     Run { address: start, bytes: &raw const __kernel_end as u64 - IMAGE - start }
 }
 
-/// Whether an address lies in the kernel's code.
-pub fn is_code(address: u64) -> bool {
-    (&raw const __text_start as u64..&raw const __text_end as u64).contains(&address)
+/// Whether an address lies in the kernel's code, behind a call as compilers make them: its operation, and four bytes that
+/// say where to, or where that stands (checks that fail are called so).
+pub fn is_behind_call(address: u64) -> bool {
+    const CALL: u8 = 0xe8;
+    const CALL_THROUGH: u8 = 0x15; // the second byte of two
+    if !(&raw const __text_start as u64 + 5..&raw const __text_end as u64).contains(&address) {
+        return false;
+    }
+    // SAFETY: it lies in the kernel's code, which is mapped and never written to.
+    let operation = unsafe { *((address - 5) as *const u8) };
+    operation == CALL || operation == CALL_THROUGH
 }
 
 /// Physical memory as the early tables show it, to read firmware tables.

@@ -146,7 +146,6 @@ global_asm!(
     // SMAP).
     "push 2",
     "popfq",
-    "xor ebp, ebp",
     "call {user_trap}",
     // rax: the record to continue with.
     "leave_kernel:",
@@ -205,8 +204,7 @@ global_asm!(
     "mov [rsp + {pc}], rcx",
     "mov rax, gs:[{user_stack}]",
     "mov [rsp + {sp}], rax",
-    "xor ebp, ebp",
-    "mov [rsp + {other}], rbp",
+    "mov qword ptr [rsp + {other}], 0",
     "mov rdi, gs:[{this}]",
     "swapgs",
     "mov rsp, rdi",
@@ -252,7 +250,6 @@ global_asm!(
     ".global first_leave",
     "first_leave:",
     "mov rsp, rdi",
-    "xor ebp, ebp",
     "call {first_event}",
     "jmp leave_kernel",
     // For `cargo xtask depth`.
