@@ -243,13 +243,12 @@ impl<'id> Message<'id, '_> {
 
     /// The last that can stand in the way: somebody else ready, or an address space that others share. If nothing does,
     /// the message is sent: its receiver runs, in its own space, and the time until now was the sender's.
-    #[inline(always)]
+    #[inline(never)]
     fn hop(&mut self, hop: Hop<'id>) -> Option<u64> {
         if self.core.ready_count != 0 && self.core.best().is_none_or(|best| best >= hop.priority) {
             return None;
         }
-        let space = self.enter_space(hop.next)?;
-        self.charge(hop.sender, hop.context);
+        let space = self.change(hop.sender, hop.context, hop.next)?;
         let sender = self.memory.get(hop.sender);
         let Registers { label, words: [a, b, c, d, e, f, g, h], .. } = sender.registers;
         let next = self.memory.get(hop.next);

@@ -18,6 +18,7 @@ struct Taker<'id> {
 
 impl<'id> Message<'id, '_> {
     /// Writes what a system call answers, with no words, into a thread's registers.
+    #[inline(never)]
     pub(super) fn answer(&mut self, thread: Known<'id, Thread>, status: u64, badge: u64) {
         let record = self.memory.get(thread);
         record.sending = SEND;
@@ -80,7 +81,7 @@ impl<'id> Message<'id, '_> {
         if at.is_none() {
             return Some(None);
         }
-        let thread = self.memory.know(at)?;
+        let thread = self.thread(at)?;
         let record = self.memory.see(thread);
         if record.bucket != 0 {
             return None;
@@ -121,8 +122,7 @@ impl<'id> Message<'id, '_> {
             return self.goes_on();
         }
         let first = self.first(false)?;
-        let space = self.enter_space(first.thread)?;
-        self.charge(thread, context);
+        let space = self.change(thread, context, first.thread)?;
         let at = self.core.current;
         self.take(first);
         self.memory.get(notification).queue = Queue { head: at, tail: at };

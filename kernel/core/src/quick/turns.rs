@@ -22,13 +22,32 @@ impl<'id> Message<'id, '_> {
         if record.borrower.is_none() && self.memory.see(context).period == 0 { Some(context) } else { None }
     }
 
-    /// The thread at an end of a queue; none, if that is empty.
+    /// A thread, if it is at home here. (Not inlined, here as below: the kernel is smaller so.)
     #[inline(never)]
+    pub(super) fn thread(&self, at: Ref<Thread>) -> Option<Known<'id, Thread>> {
+        self.memory.know(at)
+    }
+
+    /// The thread at an end of a queue; none, if that is empty.
     fn end(&self, at: Ref<Thread>) -> Option<Option<Known<'id, Thread>>> {
-        if at.is_none() { Some(None) } else { Some(Some(self.memory.know(at)?)) }
+        if at.is_none() { Some(None) } else { Some(Some(self.thread(at)?)) }
+    }
+
+    /// The running thread was on the core until now, and another one is to be. This is the last to ask.
+    #[inline(never)]
+    pub(super) fn change(
+        &mut self,
+        from: Known<'id, Thread>,
+        context: Known<'id, SchedContext>,
+        to: Known<'id, Thread>,
+    ) -> Option<u64> {
+        let space = self.enter_space(to)?;
+        self.charge(from, context);
+        Some(space)
     }
 
     /// Whether the running thread goes on running, whatever else is ready.
+    #[inline(never)]
     pub(super) fn stays(&self, thread: Known<'id, Thread>) -> Option<Known<'id, SchedContext>> {
         if self.core.best().is_some_and(|best| best > self.memory.see(thread).priority) {
             return None;
@@ -47,7 +66,7 @@ impl<'id> Message<'id, '_> {
     #[inline(never)]
     pub(super) fn first(&self, others: bool) -> Option<First<'id>> {
         let at = self.core.ready[usize::from(self.core.best()?)].head;
-        let thread = self.memory.know(at)?;
+        let thread = self.thread(at)?;
         self.time_of(thread)?;
         let record = self.memory.see(thread);
         let behind = self.end(record.links.next)?;
@@ -77,6 +96,7 @@ impl<'id> Message<'id, '_> {
     }
 
     /// A thread runs from now on: for the rest of its turn, or a whole one.
+    #[inline(never)]
     fn run(&mut self, thread: Known<'id, Thread>, at: Ref<Thread>) {
         let left = core::mem::take(&mut self.memory.get(thread).turn_left);
         self.core.turn_end = turn_end(self.core.since, left);
@@ -133,8 +153,7 @@ impl<'id> Message<'id, '_> {
         // Behind the last, unless that is the one that goes now.
         let last = self.core.ready[usize::from(priority)].tail;
         let beside = if last == first.at { None } else { self.end(last)? };
-        let space = self.enter_space(first.thread)?;
-        self.charge(thread, context);
+        let space = self.change(thread, context, first.thread)?;
         let at = self.core.current;
         self.take(first);
         self.enqueue(thread, at, false, beside);
@@ -166,8 +185,7 @@ impl<'id> Message<'id, '_> {
         let left = self.core.turn_end.saturating_sub(self.now.max(self.core.since));
         let queue = self.core.ready[usize::from(priority)];
         let beside = self.end(if left != 0 { queue.head } else { queue.tail })?;
-        let space = self.enter_space(woken)?;
-        self.charge(runs, context);
+        let space = self.change(runs, context, woken)?;
         self.memory.get(runs).turn_left = left;
         self.enqueue(runs, self.core.current, left != 0, beside);
         self.run(woken, at);
