@@ -57,12 +57,16 @@ global_asm!(
     "amoor.d.aqrl t1, t1, (t0)",
     ".option pop",
     "bnez t1, start_other",
-    // Variables start as zeros.
-    "la t0, __bss_start",
-    "la t1, __bss_end",
-    "2: sd zero, 0(t0)",
-    "addi t0, t0, 8",
-    "bltu t0, t1, 2b",
+    // Variables start as zeros. `memset` needs no stack, and leaves `tp` and `s1` alone.
+    "mv tp, a0",
+    "mv s1, a1",
+    "la a0, __bss_start",
+    "la a2, __bss_end",
+    "sub a2, a2, a0",
+    "li a1, 0",
+    "call memset",
+    "mv a0, tp",
+    "mv a1, s1",
     // The image: entries 1 to 4 of the table for its GiB, readable, writable, executable.
     "la t0, early_image",
     "la t1, _start",

@@ -37,7 +37,7 @@ struct Physical {
 /// Virtual addresses and first lines of the I/O interrupt controllers.
 type Controllers = [(u64, u32); MAX_IOAPICS];
 
-/// The records of all pages.
+/// The records of all pages, not clear yet.
 struct Records {
     /// Physical address of the array.
     address: u64,
@@ -70,12 +70,23 @@ pub extern "C" fn main(start_info: u32) -> ! {
         too_little(&physical);
     }
     let Some((records, controllers)) = build(&mut physical, &platform) else { too_little(&physical) };
+    let core = boot_core();
+    traps::start_core(core);
+    // How fast the clock ticks shows while the records are cleared.
+    let first = time::begin();
     let array = (WINDOW + records.address) as *mut PageRecord;
+    // SAFETY: the memory that `build` took has room for so many and is mapped at the window; nobody uses it yet. Zeros make
+    // a record.
+    unsafe { array.write_bytes(0, length(records.pages)) };
     // SAFETY: every page of main memory but the image is mapped at the window; the records, fresh and clear, are
     // nobody else's.
     let memory = unsafe { Memory::new(WINDOW, 0, records.pages, array) };
     // SAFETY: only the boot core runs, and it holds nothing.
     unsafe { KERNEL.set_memory(memory) };
+    // SAFETY: the boot core is alone.
+    if !unsafe { time::start(first) } {
+        report::boot_failed("nothing tells how fast the clock ticks");
+    }
     start_cores(&platform, &controllers);
 
     let clock = time::clock();
@@ -93,7 +104,6 @@ pub extern "C" fn main(start_info: u32) -> ! {
         command_line: line,
         io_ports: true,
     };
-    let core = boot_core();
     if let Err(error) = anos_core::boot::start(&KERNEL, &mut Processor(core), &found) {
         report::boot_failed(error.text());
     }
@@ -177,13 +187,6 @@ fn build(physical: &mut Physical, platform: &Platform) -> Option<(Records, Contr
     let controllers = map_devices(&mut tables, platform)?;
     set_power(&platform.power, Some(&mut tables));
     tables.load();
-    for number in 0..pages {
-        let record = (WINDOW + address) as *mut PageRecord;
-        // SAFETY: the memory taken above, which is mapped at the window now, has room for so many.
-        let record = unsafe { record.add(length(number)) };
-        // SAFETY: as above; nobody uses it yet.
-        unsafe { record.write(PageRecord::default()) };
-    }
     for number in 0..platform.cores().len() as u64 {
         // SAFETY: laid out above, and in the tables that are loaded; no core uses its block yet.
         unsafe { percore::prepare(CoreId::new(number)?, tables.root()) };
@@ -220,19 +223,13 @@ fn map_devices(tables: &mut Tables<'_>, platform: &Platform) -> Option<Controlle
     Some(controllers)
 }
 
-/// Sets the boot core up, and starts the others.
+/// Wires the interrupt controllers, and starts the other cores.
 fn start_cores(platform: &Platform, controllers: &Controllers) {
-    let core = boot_core();
-    traps::start_core(core);
     let id = apic::id();
     apic::set_id(CoreId::BOOT, id);
     let ioapics = controllers.iter().copied().take(platform.ioapics().len());
     // SAFETY: the boot core is alone; `build` mapped the controllers.
     unsafe { ioapic::set_wiring(ioapics, platform.isa, id) };
-    // SAFETY: the boot core is alone.
-    if !unsafe { time::start() } {
-        report::boot_failed("no timer to measure the processor's clock with, or no time to do it in");
-    }
     smp::copy_trampoline();
     let listed = platform.cores().len() as u64;
     // There are stacks for as many cores as are listed, also if this one isn't among them.

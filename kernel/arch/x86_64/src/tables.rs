@@ -205,10 +205,10 @@ pub fn fill_root(root: &mut [u64; 512]) {
 /// Takes memory below the early limit and fills it with zeros.
 fn take_clear(free: &mut RunList, bytes: u64) -> Option<u64> {
     let address = free.take_below(bytes, EARLY_LIMIT)?;
-    for offset in (0..bytes).step_by(8) {
-        // SAFETY: it was free, so it is nobody's; and it is main memory that the early tables show.
-        unsafe { ((WINDOW + address + offset) as *mut u64).write(0) };
-    }
+    #[expect(clippy::cast_possible_truncation, reason = "usize has 64 bits here")]
+    let length = bytes as usize;
+    // SAFETY: it was free, so it is nobody's; and it is main memory that the early tables show.
+    unsafe { ((WINDOW + address) as *mut u8).write_bytes(0, length) };
     Some(address)
 }
 

@@ -1,6 +1,10 @@
 //! The clock (TSC) and the timer (TSC-deadline, or the local APIC's countdown).
 //!
-//! How fast they tick comes from CPUID where it says so, else is measured against the 8254 timer, in about 8 ms.
+//! How fast they tick comes from CPUID where it says so, else both are measured against the 8254 timer: from [`begin`] to
+//! [`start`], between which there is other work to do; `start` waits for what is missing.
+//!
+//! The 8254 is caught as it ticks ([`sample`]). What is not known of that moment, as a share of what has passed between two
+//! of them, is how wrong the result can be: so where its count is read fast, little time is enough.
 
 use crate::apic;
 use crate::cpu;
@@ -11,10 +15,14 @@ use crate::percore::CoreData;
 const PIT_FREQUENCY: u64 = 1_193_182;
 const PIT_COMMAND: u16 = 0x43;
 const PIT_CHANNEL_2: u16 = 0x42;
-/// How long the measurement takes, in the 8254's ticks: 8 ms.
-const PIT_WINDOW: u64 = PIT_FREQUENCY * 8 / 1000;
-/// How long the countdown is measured, in ns.
-const COUNTDOWN_WINDOW_NS: u64 = 1_000_000;
+/// A measurement is good if what is unsure is this small a part of it, as a power of 2: half of that is the most by which
+/// it can be wrong.
+const FINE: u32 = 12;
+/// And this small a part will do after [`ENOUGH`]: the error then is mostly far smaller, since what delays one reading
+/// delays the other as much.
+const COARSE: u32 = 7;
+/// In the 8254's ticks: 8 ms.
+const ENOUGH: u64 = PIT_FREQUENCY * 8 / 1000;
 const NS_PER_S: u64 = 1_000_000_000;
 
 /// How the machine's clock runs.
@@ -40,22 +48,22 @@ pub fn clock() -> &'static Clock {
     CLOCK.get()
 }
 
-/// Finds out how fast things tick, with this core's local APIC running. False: the machine gives nothing to go by.
+/// Finds out how fast things tick. False: the machine gives nothing to go by.
 ///
 /// # Safety
 /// As [`SetOnce::set`].
-pub unsafe fn start() -> bool {
-    let Some(frequency) = told_frequency().or_else(measure) else { return false };
-    let mut clock = Clock {
+pub unsafe fn start(first: Option<Sample>) -> bool {
+    let pace = first.and_then(measure).unwrap_or(Pace { tsc: 0, pit: 0, countdown: 0 });
+    let from_pit = || (pace.tsc * PIT_FREQUENCY).checked_div(pace.pit).filter(|&frequency| frequency != 0);
+    let Some(frequency) = told_frequency().or_else(from_pit) else { return false };
+    let ns_per_tick = scale(NS_PER_S, frequency);
+    let clock = Clock {
         frequency,
         start: cpu::tsc(),
-        ns_per_tick: scale(NS_PER_S, frequency),
+        ns_per_tick,
         ticks_per_ns: scale(frequency, NS_PER_S),
-        countdown_per_ns: 0,
+        countdown_per_ns: scale(pace.countdown, multiply(pace.tsc, ns_per_tick)),
     };
-    if !apic::tsc_deadline() {
-        clock.countdown_per_ns = measure_countdown(&clock);
-    }
     // SAFETY: the caller's promise.
     unsafe { CLOCK.set(clock) };
     true
@@ -131,45 +139,64 @@ fn told_frequency() -> Option<u64> {
     if timing == 0 { None } else { Some(u64::from(timing) * 1000) }
 }
 
-/// Measures the TSC against channel 2 of the 8254. Again, if the count ran out meanwhile: a virtual machine may be
-/// stopped for longer than the 55 ms that it lasts, and then the count says nothing.
-fn measure() -> Option<u64> {
-    const TRIES: u32 = 100;
-    for _ in 0..TRIES {
-        let (ticks, passed) = measure_once()?;
-        if !pit_ran_out() {
-            return ticks.checked_mul(PIT_FREQUENCY)?.checked_div(passed).filter(|&frequency| frequency != 0);
-        }
-    }
-    None
+/// How far three counters came in the same time.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    tsc: u64,
+    pit: u64,
+    countdown: u64,
 }
 
-/// Ticks of the TSC, and those of the 8254 (modulo 2^16) at the same time. `None`: there is no 8254.
-fn measure_once() -> Option<(u64, u64)> {
-    /// Samples until the timer counts as absent: each takes microseconds.
-    const PATIENCE: u32 = 100_000;
+/// A moment at which the 8254 came to a count.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// The TSC, in the middle of what is possible.
+    tsc: u64,
+    /// How long the possible is, in ticks of the TSC.
+    unsure: u64,
+    /// The count.
+    pit: u16,
+    /// That of the local APIC, just after.
+    countdown: u32,
+}
+
+/// Begins to measure, with this core's local APIC running, if there is something that CPUID doesn't tell. `None`: there
+/// is nothing to measure, or no 8254.
+#[inline(never)]
+pub fn begin() -> Option<Sample> {
     const GATE: u16 = 0x61;
+    if apic::tsc_deadline() && told_frequency().is_some() {
+        return None;
+    }
+    // Nothing if the timer compares with the TSC. It lasts longer than the 8254, so it won't get to 0 and interrupt.
+    apic::set_countdown(u32::MAX);
     // Gate of channel 2 on, loudspeaker off; then mode 0, both bytes, from the top.
     cpu::out8(GATE, cpu::in8(GATE) & !2 | 1);
     cpu::out8(PIT_COMMAND, 0b1011_0000);
     cpu::out8(PIT_CHANNEL_2, 0xff);
     cpu::out8(PIT_CHANNEL_2, 0xff);
-    let (first_tsc, first) = best_sample(Counter::Pit);
+    sample()
+}
+
+/// What has passed since the first sample, once that is known well enough. Begins again if the 8254 ran out meanwhile: a
+/// virtual machine may be stopped for longer than the 55 ms that it lasts, and then it says nothing.
+fn measure(mut first: Sample) -> Option<Pace> {
+    /// Samples until there is no point in going on: each takes microseconds.
+    const PATIENCE: u32 = 100_000;
     for _ in 0..PATIENCE {
-        let (tsc, count) = best_sample(Counter::Pit);
-        let passed = first.wrapping_sub(count) & 0xffff;
-        if passed >= PIT_WINDOW {
-            return Some((tsc.wrapping_sub(first_tsc), passed));
+        let now = sample()?;
+        let pit = u64::from(first.pit.wrapping_sub(now.pit));
+        let tsc = now.tsc.wrapping_sub(first.tsc);
+        let share = if pit < ENOUGH { FINE } else { COARSE };
+        if first.unsure.wrapping_add(now.unsure) <= tsc >> share {
+            if !pit_ran_out() {
+                apic::set_countdown(0);
+                return Some(Pace { tsc, pit, countdown: first.countdown.wrapping_sub(now.countdown).into() });
+            }
+            first = begin()?;
         }
     }
     None
-}
-
-/// The count of the 8254's channel 2, latched.
-fn pit_count() -> u16 {
-    cpu::out8(PIT_COMMAND, 0b1000_0000);
-    let low = cpu::in8(PIT_CHANNEL_2);
-    u16::from_le_bytes([low, cpu::in8(PIT_CHANNEL_2)])
 }
 
 /// Whether the count of the 8254's channel 2 has come to 0 since it was set: in mode 0 its output is high from then on.
@@ -180,45 +207,36 @@ fn pit_ran_out() -> bool {
     cpu::in8(PIT_CHANNEL_2) & OUTPUT != 0
 }
 
-/// Measures the local APIC's countdown against the TSC: its ticks per nanosecond, times 2^32.
-fn measure_countdown(clock: &Clock) -> u64 {
-    let window = multiply(COUNTDOWN_WINDOW_NS, clock.ticks_per_ns);
-    // It won't get to 0 and interrupt: no countdown is that fast.
-    apic::set_countdown(u32::MAX);
-    let (first_tsc, first) = best_sample(Counter::Countdown);
-    loop {
-        let (tsc, count) = best_sample(Counter::Countdown);
-        let passed = tsc.wrapping_sub(first_tsc);
-        if passed >= window {
-            apic::set_countdown(0);
-            return scale(first.wrapping_sub(count), multiply(passed, clock.ns_per_tick));
-        }
-    }
-}
-
-/// What the TSC is compared with.
-#[derive(Clone, Copy)]
-enum Counter {
-    Pit,
-    Countdown,
-}
-
-/// Reads another counter together with the TSC: of a few tries, the one during which the least time passed, since a
-/// virtual machine may be interrupted between the two.
+/// Catches the 8254 as it ticks. Of a few ticks that whose time is known best: a virtual machine may be interrupted at any
+/// moment. `None`: it does not tick.
 #[inline(never)]
-fn best_sample(counter: Counter) -> (u64, u64) {
-    let (mut best, mut sample) = (u64::MAX, (0, 0));
-    for _ in 0..4 {
+fn sample() -> Option<Sample> {
+    /// Readings until the 8254 counts as absent: each takes microseconds.
+    const PATIENCE: u32 = 100_000;
+    /// Ticks that are seen. What was before the first is not known, so it is never the best.
+    const TICKS: u32 = 5;
+    let mut best = Sample { tsc: 0, unsure: u64::MAX, pit: 0, countdown: 0 };
+    let (mut last, mut last_pit, mut seen) = (0, 0_u16, 0);
+    for _ in 0..PATIENCE {
         let before = cpu::tsc();
-        let value = match counter {
-            Counter::Pit => u64::from(pit_count()),
-            Counter::Countdown => u64::from(apic::countdown()),
-        };
-        let gap = cpu::tsc().wrapping_sub(before);
-        if gap < best {
-            best = gap;
-            sample = (before + gap / 2, value);
+        // The latch holds what the count is now; how long it takes to fetch it doesn't matter.
+        cpu::out8(PIT_COMMAND, 0b1000_0000);
+        let late = cpu::tsc();
+        let countdown = apic::countdown();
+        let low = cpu::in8(PIT_CHANNEL_2);
+        let pit = u16::from_le_bytes([low, cpu::in8(PIT_CHANNEL_2)]);
+        // If it ticked once since the last reading, that was then or later; if more often, about one tick ago or later.
+        if let Some(tick) = before.wrapping_sub(last).checked_div(last_pit.wrapping_sub(pit).into()) {
+            let unsure = late.wrapping_sub(before).wrapping_add(tick);
+            if unsure < best.unsure {
+                best = Sample { tsc: late.wrapping_sub(unsure / 2), unsure, pit, countdown };
+            }
+            seen += 1;
+            if seen == TICKS {
+                return Some(best);
+            }
         }
+        (last, last_pit) = (before, pit);
     }
-    sample
+    None
 }
