@@ -178,9 +178,8 @@ pub fn run(mut command: Command, voice: Voice) -> Result<()> {
 /// What the code generator is to do otherwise than it would for size, so that the kernel is smaller still (and needs fewer
 /// instructions). It is about which instructions there are, and in which order; what they do stays the same.
 const CODE_GENERATION: [&str; 6] = [
-    // What is worth inlining for size is a guess, of 5. With 25 the kernel is smallest; this one costs some 300 bytes, and
-    // messages need 4 % fewer instructions.
-    "-inline-threshold=45",
+    // What is worth inlining for size is a guess, of 5. With this one the kernel is smallest.
+    "-inline-threshold=25",
     // Blocks are put in an order that needs few jumps, which size alone doesn't ask for.
     "-apply-ext-tsp-for-size",
     // A jump around a few instructions is no longer than doing them in vain and choosing between the results.
