@@ -75,6 +75,7 @@ unsafe extern "C" {
     fn qemu_plugin_insn_data(instruction: *const RawInstruction) -> *const c_void;
     fn qemu_plugin_insn_size(instruction: *const RawInstruction) -> usize;
     fn qemu_plugin_insn_vaddr(instruction: *const RawInstruction) -> u64;
+    fn qemu_plugin_mem_is_store(access: u32) -> bool;
     fn qemu_plugin_get_hwaddr(access: u32, address: u64) -> *mut RawPhysical;
     fn qemu_plugin_hwaddr_is_io(physical: *const RawPhysical) -> bool;
     fn qemu_plugin_hwaddr_phys_addr(physical: *const RawPhysical) -> u64;
@@ -200,6 +201,15 @@ impl Instruction<'_> {
         // SAFETY: the instruction is valid as long as its block; the function takes any number.
         unsafe { qemu_plugin_register_vcpu_mem_cb(self.raw, callback, NO_REGISTERS, WRITES, number) };
     }
+}
+
+/// Whether an access is a write. (QEMU 7.2 tells of an instruction's reads, too, whatever it was asked for.)
+///
+/// # Safety
+/// It must be what QEMU passed to [`Accessed`], in the call that goes on.
+pub unsafe fn is_write(access: u32) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { qemu_plugin_mem_is_store(access) }
 }
 
 /// The physical address of an access, if it is one to memory.

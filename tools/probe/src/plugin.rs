@@ -193,6 +193,10 @@ extern "C" fn kernel_writes(core: c_uint, access: u32, address: u64, number: usi
         return;
     }
     // SAFETY: what QEMU passed to this call.
+    if !unsafe { interface::is_write(access) } {
+        return;
+    }
+    // SAFETY: what QEMU passed to this call.
     let Some(physical) = (unsafe { interface::physical(access, address) }) else { return };
     let place = (number & !ATOMIC) as u64 | UPPER_HALF;
     let store = Store { core: core as usize, place, address, physical, atomic: number & ATOMIC != 0 };
