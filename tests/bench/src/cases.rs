@@ -94,7 +94,7 @@ fn measure_all() -> (u64, u64) {
 }
 
 /// Whether the command line asks for this figure: `filter=TEXT` wants those whose names contain it.
-fn is_wanted(name: &str) -> bool {
+pub fn is_wanted(name: &str) -> bool {
     let filter = env::command_line().find_map(|word| word.strip_prefix("filter="));
     filter.is_none_or(|filter| name.contains(filter))
 }

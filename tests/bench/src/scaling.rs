@@ -31,8 +31,8 @@ use anos::time::Instant;
 use anos::{Error, Rights, env, memory, println, slots};
 
 use crate::arch::{self, Entry};
-use crate::cases::DEBUG;
 use crate::cases::ipc::{CLIENT, SERVER};
+use crate::cases::{DEBUG, is_wanted};
 use crate::figures::{Failure, Outcome};
 use crate::record::{Record, Request};
 use crate::stage::{
@@ -100,7 +100,7 @@ pub fn main(how: &str) -> (u64, u64) {
     let (mut measured, mut failed) = (0, 0);
     match make_heap().map_err(Failure::from).and_then(|()| Ok(Hall::new()?)) {
         Ok(mut hall) => {
-            for layout in Layout::ALL {
+            for layout in Layout::ALL.into_iter().filter(|layout| is_wanted(&format!("scaling/{}", layout.name()))) {
                 let outcome = hall.fill(layout).and_then(|()| measure(&hall, layout));
                 let cleared = hall.clear().map_err(Failure::from);
                 match outcome.and(cleared) {
@@ -326,7 +326,8 @@ impl Hall {
         arch::mark::<WINDOW_CLOSES>();
         let calls: Vec<u64> = before.into_iter().zip(left()).map(|(before, after)| before - after).collect();
         // One server may be too busy for the client on its own core.
-        let enough = if layout == Layout::OneServer { calls.iter().any(|&calls| calls != 0) } else { !calls.contains(&0) };
+        let enough =
+            if layout == Layout::OneServer { calls.iter().any(|&calls| calls != 0) } else { !calls.contains(&0) };
         if !enough {
             return Err(Failure(format!("some core did no work: {calls:?}")));
         }
