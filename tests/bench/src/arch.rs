@@ -11,9 +11,9 @@ mod riscv64;
 mod x86_64;
 
 #[cfg(target_arch = "riscv64")]
-pub use riscv64::IS_PC;
+pub use riscv64::{IS_PC, mark};
 #[cfg(target_arch = "x86_64")]
-pub use x86_64::IS_PC;
+pub use x86_64::{IS_PC, mark};
 
 /// What a thread measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,9 @@ pub enum Entry {
     Steps,
     /// Where a new thread arrives: only the other stamp.
     Arrive,
+    /// A system call again and again, without stamps. After the last round all begins anew, with `first` and the first
+    /// of `between`.
+    Repeat,
 }
 
 /// Instructions that do nothing, to see that the counter counts instructions.
@@ -45,6 +48,7 @@ unsafe extern "C" {
     static bench_exact: u8;
     static bench_steps: u8;
     static bench_arrive: u8;
+    static bench_repeat: u8;
 }
 
 /// The code's bytes.
@@ -68,6 +72,7 @@ pub fn entry(entry: Entry) -> u64 {
         Entry::Exact => &raw const bench_exact,
         Entry::Steps => &raw const bench_steps,
         Entry::Arrive => &raw const bench_arrive,
+        Entry::Repeat => &raw const bench_repeat,
     })
 }
 

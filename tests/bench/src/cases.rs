@@ -9,12 +9,13 @@ use anos::{env, println};
 use crate::arch::{EXACT_INSTRUCTIONS, Entry};
 use crate::figures::{Failure, Figure, Outcome, there_and_back};
 use crate::record::{Record, Request};
+use crate::scaling;
 use crate::stage::{Place, RUNS, Stage, WARM_UP, make_heap, signal_done};
 
 mod calls;
 mod faults;
 mod interrupts;
-mod ipc;
+pub mod ipc;
 mod memory;
 mod notify;
 mod objects;
@@ -54,10 +55,21 @@ const ALL: &[&[Measurement]] = &[
 ];
 
 /// The kernel's console and power switch.
-const DEBUG: Debug = Debug::at(Slot::new(slot::DEBUG));
+pub const DEBUG: Debug = Debug::at(Slot::new(slot::DEBUG));
 
-/// Measures everything, and switches the machine off.
+/// Measures everything, and switches the machine off. `scaling=HOW` on the command line wants [`scaling`] instead.
 pub fn main() {
+    let (measured, failed) = match env::command_line().find_map(|word| word.strip_prefix("scaling=")) {
+        Some(how) => scaling::main(how),
+        None => measure_all(),
+    };
+    println!("anos-bench: {measured} measured, {failed} failed");
+    let error = DEBUG.reset(false);
+    println!("anos-bench: power off: {error}");
+}
+
+/// Measures all figures of one core that the command line asks for. Answers how many there are, and how many failed.
+fn measure_all() -> (u64, u64) {
     let (mut measured, mut failed) = (0, 0);
     let set_up = make_heap().map_err(Failure::from).and_then(|()| Ok(Stage::new()?));
     match set_up.and_then(|mut stage| calibrate(&mut stage).map(|()| stage)) {
@@ -78,13 +90,11 @@ pub fn main() {
             println!("FAILED set up: {failure}");
         }
     }
-    println!("anos-bench: {measured} measured, {failed} failed");
-    let error = DEBUG.reset(false);
-    println!("anos-bench: power off: {error}");
+    (measured, failed)
 }
 
 /// Whether the command line asks for this figure: `filter=TEXT` wants those whose names contain it.
-fn is_wanted(name: &str) -> bool {
+pub fn is_wanted(name: &str) -> bool {
     let filter = env::command_line().find_map(|word| word.strip_prefix("filter="));
     filter.is_none_or(|filter| name.contains(filter))
 }

@@ -16,7 +16,8 @@
 //! - [`arch`]: the code that such a thread runs, all assembly, so that nothing stands between the stamps;
 //! - [`stage`]: the threads, address spaces and objects of a figure;
 //! - [`figures`]: samples from stamps, the figure from samples;
-//! - [`cases`]: the figures, a file for each category.
+//! - [`cases`]: the figures, a file for each category;
+//! - [`scaling`]: clients and servers on all cores at once, when the command line asks for them.
 #![cfg_attr(anos_guest, no_std, no_main)]
 
 #[cfg(anos_guest)]
@@ -30,6 +31,8 @@ mod cases;
 mod figures;
 #[cfg(anos_guest)]
 mod record;
+#[cfg(anos_guest)]
+mod scaling;
 #[cfg(anos_guest)]
 mod stage;
 

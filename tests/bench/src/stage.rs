@@ -5,6 +5,8 @@
 
 use alloc::format;
 use alloc::vec::Vec;
+use core::mem::offset_of;
+use core::sync::atomic::AtomicU64;
 
 use anos::abi::boot::slot;
 use anos::abi::object::{Method, ThreadFlags};
@@ -25,13 +27,13 @@ pub const RUNS: u64 = 1000;
 pub const WARM_UP: u64 = 24;
 
 /// Where the code lies in every address space.
-const CODE: u64 = 0x8_0000_0000;
+pub const CODE: u64 = 0x8_0000_0000;
 /// Its pages.
 const CODE_PAGES: u64 = 2;
 /// Where the first record lies in every address space.
-const RECORDS: u64 = CODE + 0x20_0000;
+pub const RECORDS: u64 = CODE + 0x20_0000;
 /// From one record to the next.
-const RECORD_STRIDE: u64 = 0x1_0000;
+pub const RECORD_STRIDE: u64 = 0x1_0000;
 /// A page for the record, and those for its samples.
 const RECORD_PAGES: u64 = 8;
 /// Threads that a figure can have.
@@ -43,8 +45,10 @@ pub const FREE: u64 = 0x10_0000_0000;
 const LASTING_PAGES: u64 = 1024;
 /// Memory of a figure.
 const MEMORY_PAGES: u64 = 4096;
-const LASTING: Untyped = Untyped::at(Slot::new(2040));
-const MEMORY: Untyped = Untyped::at(Slot::new(2041));
+/// What stays.
+pub const LASTING: Untyped = Untyped::at(Slot::new(2040));
+/// What a figure is made from.
+pub const MEMORY: Untyped = Untyped::at(Slot::new(2041));
 /// The slots of a figure.
 const FIRST_SLOT: u32 = 2048;
 
@@ -60,7 +64,7 @@ const DONE: u32 = 3;
 const FREE_SLOT: u32 = 8;
 
 /// How long a figure may take, ns of the machine's clock.
-const PATIENCE_NS: u64 = 10_000_000_000;
+pub const PATIENCE_NS: u64 = 10_000_000_000;
 
 /// A number as an index or address: they have the same size.
 #[expect(clippy::cast_possible_truncation, reason = "usize has 64 bits on both architectures")]
@@ -91,7 +95,8 @@ pub struct Worker {
     pub thread: Thread,
     /// Where its record is.
     pub address: u64,
-    entry: Entry,
+    /// What it runs.
+    pub entry: Entry,
 }
 
 impl Worker {
@@ -102,13 +107,22 @@ impl Worker {
     /// What it has been told, and what it has measured.
     pub fn record(self) -> Record {
         // SAFETY: the stage has mapped the memory of all records, for them alone; the thread that writes there does not
-        // run while this one does, which has the highest priority (and one core).
+        // run while this one does, which has the highest priority (and one core, or waits until the thread is done).
         unsafe { self.place().read_volatile() }
     }
 
-    fn set_record(self, record: Record) {
+    /// Tells it what to do.
+    pub fn set_record(self, record: Record) {
         // SAFETY: as in `record`; the thread has not been started.
         unsafe { self.place().write_volatile(record) }
+    }
+
+    /// How many rounds are left, also while it runs on another core.
+    pub fn rounds<'a>(self) -> &'a AtomicU64 {
+        let place = to_usize(self.address) + offset_of!(Record, rounds);
+        // SAFETY: a field of a record, whose memory stays mapped as long as the thread is there. While that runs, this side
+        // reaches the field through this reference alone, and the thread reads and writes it as a whole.
+        unsafe { AtomicU64::from_ptr(core::ptr::with_exposed_provenance_mut(place)) }
     }
 
     /// What it has measured, the first first.
@@ -168,21 +182,29 @@ pub fn make_heap() -> Result<(), Error> {
     Ok(())
 }
 
-const READ_WRITE: Rights = Rights::READ.union(Rights::WRITE);
-const READ_EXECUTE: Rights = Rights::READ.union(Rights::EXECUTE);
+/// What a record's memory allows.
+pub const READ_WRITE: Rights = Rights::READ.union(Rights::WRITE);
+/// What the code's memory allows.
+pub const READ_EXECUTE: Rights = Rights::READ.union(Rights::EXECUTE);
+
+/// The code in memory of its own, to be mapped where it is to run.
+pub fn load_code() -> Result<Frame, Error> {
+    let code: Frame = memory::make(CODE_PAGES)?;
+    let writable = memory::map_given(code, READ_WRITE, false)?;
+    let bytes = arch::code();
+    if bytes.len() as u64 > CODE_PAGES * PAGE_SIZE {
+        return Err(Error::NotEnoughMemory);
+    }
+    // SAFETY: memory that was mapped just now, for this alone, and is large enough.
+    unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), writable, bytes.len()) };
+    Ok(code)
+}
 
 impl Stage {
     /// Makes what stays.
     pub fn new() -> Result<Stage, Error> {
         let done: Notification = memory::make(0)?;
-        let code: Frame = memory::make(CODE_PAGES)?;
-        let writable = memory::map_given(code, READ_WRITE, false)?;
-        let bytes = arch::code();
-        if bytes.len() as u64 > CODE_PAGES * PAGE_SIZE {
-            return Err(Error::NotEnoughMemory);
-        }
-        // SAFETY: memory that was mapped just now, for this alone, and is large enough.
-        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), writable, bytes.len()) };
+        let code = load_code()?;
         let mut stage = Stage {
             here: Process::new(done)?,
             there: Process::new(done)?,
@@ -382,7 +404,7 @@ impl Process {
 }
 
 /// Maps a Frame that is mapped elsewhere already.
-fn map_copy(space: AddressSpace, frame: Frame, address: u64, rights: Rights) -> Result<(), Error> {
+pub fn map_copy(space: AddressSpace, frame: Frame, address: u64, rights: Rights) -> Result<(), Error> {
     let slot = anos::slots::allocate()?;
     env::OWN_TABLE.copy(frame.slot(), slot, Rights::ALL)?;
     memory::map_into(space, Frame::at(slot), address, rights, false)
@@ -399,7 +421,7 @@ pub fn delete(slot: u32) -> Request {
 }
 
 /// Every answer must have been what was expected: else what was measured is something else.
-fn check(record: Record) -> Result<(), Failure> {
+pub fn check(record: Record) -> Result<(), Failure> {
     if record.wrong == 0 {
         return Ok(());
     }

@@ -4,6 +4,7 @@
 //! peers, written to a file and compared with one.
 //!
 //! - [`boot`]: the one figure that no program can measure; [`figures`]: the figures as they are kept; [`compare`]: what has become worse;
+//! - [`scaling`]: clients and servers on several cores at once;
 //! - [`peers`]: what others need; [`table`]: both, for people; [`chart`]: both, as a picture in the book.
 
 mod boot;
@@ -11,6 +12,7 @@ mod chart;
 mod compare;
 mod figures;
 mod peers;
+mod scaling;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -56,6 +58,9 @@ pub fn book_table(root: &Path) -> Result<String> {
 
 /// Measures, and shows, keeps and compares the figures.
 pub fn command(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode> {
+    if options.scaling {
+        return scaling::command(workspace, options);
+    }
     let peers = Peers::read(&workspace.root)?;
     // Before anything takes time: whether there is something to compare with.
     let before = options.compare.as_deref().map(read).transpose()?;
@@ -103,7 +108,12 @@ pub fn test(workspace: &Workspace, architecture: Architecture) -> Result<()> {
     let difference = compare::compare(&before, &run.figures);
     ensure!(difference.is_complete(), "other figures than those kept: {difference}");
     ensure!(difference.is_good(), "{difference}");
-    Ok(())
+    scaling::test(workspace, &products, architecture)
+}
+
+/// Figures of local work on several cores, as a table for the book.
+pub fn scaling_table(root: &Path) -> Result<String> {
+    scaling::for_book(root)
 }
 
 /// What came of a run.

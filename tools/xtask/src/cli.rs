@@ -197,6 +197,9 @@ pub struct BenchOptions {
     /// Number of cores; the figures are of one of them
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub cores: u32,
+    /// Instead: clients and servers on 2, 4, 8 and 16 cores at once; locks taken and waited for, memory shared, throughput
+    #[arg(long, conflicts_with_all = ["cores", "compare"])]
+    pub scaling: bool,
     /// Measure only figures whose names have this in them
     #[arg(long, value_name = "NAME")]
     pub filter: Option<String>,

@@ -20,6 +20,7 @@ pub fn part(root: &Path, name: &str) -> Result<String> {
         "errors" => errors(root),
         "bounds" => loops::table(root),
         "benchmarks" => bench::book_table(root),
+        "scaling" => bench::scaling_table(root),
         _ => bail!("there is no generated part `{name}`"),
     }
 }
