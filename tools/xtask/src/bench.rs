@@ -10,8 +10,8 @@
 mod boot;
 mod chart;
 mod compare;
-mod figures;
-mod peers;
+pub mod figures;
+pub mod peers;
 mod scaling;
 mod table;
 
@@ -32,11 +32,14 @@ use figures::{Figure, read};
 use peers::Peers;
 
 /// The system that measures.
-const SYSTEM: &str = "bench";
+pub const SYSTEM: &str = "bench";
 /// How long the guest may take for one figure.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long the rest of a line may take.
 const LINE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The one figure that is not between two stamps of a program.
+pub const BOOT: &str = boot::NAME;
 
 /// The figures that are kept with the sources.
 pub fn kept(root: &Path) -> PathBuf {
@@ -158,7 +161,7 @@ fn measure(products: &Products, architecture: Architecture, cores: u32, filter: 
 }
 
 /// The machine: time is the count of instructions, and programs may read it.
-fn machine(architecture: Architecture, cores: u32, filter: Option<&str>) -> Result<MachineOptions> {
+pub fn machine(architecture: Architecture, cores: u32, filter: Option<&str>) -> Result<MachineOptions> {
     let mut words = vec!["counters=user".to_string()];
     if let Some(filter) = filter {
         if filter.is_empty() || filter.contains(char::is_whitespace) {

@@ -34,6 +34,8 @@ pub enum Verb {
     Depth(DepthOptions),
     /// Count the instructions of what the kernel does, beside those that others need
     Bench(BenchOptions),
+    /// Show where the instructions of a figure go, step by step
+    Trace(TraceOptions),
     /// Boot under GDB, stopped before the first instruction
     Debug(RunOptions),
     /// Put faults into the kernel, one at a time; fails if there is one that no test notices
@@ -209,6 +211,26 @@ pub struct BenchOptions {
     /// Compare with the figures in this file; fails if one is more than 2 % and more than 2 instructions higher
     #[arg(long, value_name = "FILE")]
     pub compare: Option<PathBuf>,
+}
+
+/// Which figures to trace, and what to do with what comes out.
+#[derive(Args, Clone)]
+pub struct TraceOptions {
+    /// Architecture [default: both]
+    #[arg(long, value_enum)]
+    pub arch: Option<Architecture>,
+    /// The figure, as `cargo xtask bench` names it; can be given several times [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub figure: Vec<String>,
+    /// Write the steps into this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write each instruction into this file, with its step, function and line
+    #[arg(long, value_name = "FILE")]
+    pub listing: Option<PathBuf>,
+    /// Write the steps of all figures into tests/bench/steps.json, for the book
+    #[arg(long, conflicts_with_all = ["arch", "figure"])]
+    pub update: bool,
 }
 
 /// Whose stacks to measure.

@@ -36,12 +36,25 @@ impl Debugger {
 
     /// Lets the guest run until one of its cores comes to this address, which then is the one that is changed.
     pub fn run_to(&mut self, address: u64) -> Result<()> {
+        self.run_to_any(&[address])
+    }
+
+    /// The same with several addresses: to the first that a core comes to.
+    pub fn run_to_any(&mut self, addresses: &[u64]) -> Result<()> {
         // QEMU changes registers only for a debugger that has asked which there are.
         self.ask("qXfer:features:read:target.xml:0,1")?;
-        self.done(&format!("Z1,{address:x},1"))?;
+        for address in addresses {
+            self.done(&format!("Z1,{address:x},1"))?;
+        }
         let stopped = self.ask("vCont;c")?;
-        ensure!(stopped.starts_with('T'), "the guest did not stop at {address:#x}, but: {stopped}");
-        self.done(&format!("z1,{address:x},1"))
+        ensure!(stopped.starts_with('T'), "the guest did not stop at {addresses:#x?}, but: {stopped}");
+        addresses.iter().try_for_each(|address| self.done(&format!("z1,{address:x},1")))
+    }
+
+    /// Has QEMU's monitor carry out a command that says nothing.
+    pub fn tell_monitor(&mut self, command: &str) -> Result<()> {
+        let digits: String = command.bytes().map(|byte| format!("{byte:02x}")).collect();
+        self.done(&format!("qRcmd,{digits}"))
     }
 
     /// Changes a register, by GDB's number for it.

@@ -43,13 +43,18 @@ impl Symbols {
         self.functions.iter().find(|(_, _, known)| known == name).map(|(address, _, _)| *address)
     }
 
-    /// The function that the instruction `back` bytes before an address lies in, and how far into it the address is.
-    fn resolve(&self, address: u64, back: u64) -> Option<String> {
-        let inside = address.checked_sub(back)?;
-        let after = self.functions.partition_point(|(start, _, _)| *start <= inside);
+    /// The function that an address lies in, and where that starts.
+    pub fn function_at(&self, address: u64) -> Option<(u64, &str)> {
+        let after = self.functions.partition_point(|(start, _, _)| *start <= address);
         let (start, size, name) = self.functions.get(after.checked_sub(1)?)?;
         // Assembly functions may have no size; what follows is theirs.
-        (inside - start < *size || *size == 0).then(|| format!("{name}+{:#x}", address - start))
+        (address - start < *size || *size == 0).then_some((*start, name))
+    }
+
+    /// The function that the instruction `back` bytes before an address lies in, and how far into it the address is.
+    fn resolve(&self, address: u64, back: u64) -> Option<String> {
+        let (start, name) = self.function_at(address.checked_sub(back)?)?;
+        Some(format!("{name}+{:#x}", address - start))
     }
 }
 

@@ -9,7 +9,7 @@ use anos_abi::object::Method;
 use anos_abi::{Error, Kind, Rights};
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{bench, loops};
+use crate::{bench, loops, trace};
 
 /// The generated part with this name.
 pub fn part(root: &Path, name: &str) -> Result<String> {
@@ -21,6 +21,9 @@ pub fn part(root: &Path, name: &str) -> Result<String> {
         "bounds" => loops::table(root),
         "benchmarks" => bench::book_table(root),
         "scaling" => bench::scaling_table(root),
+        "steps-call" => trace::book_table(root, "ipc/call/inter/w0"),
+        "steps-reply" => trace::book_table(root, "ipc/reply_recv/inter/w0"),
+        "steps-missed" => trace::book_missed(root),
         _ => bail!("there is no generated part `{name}`"),
     }
 }
