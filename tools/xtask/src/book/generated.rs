@@ -20,6 +20,7 @@ pub fn part(root: &Path, name: &str) -> Result<String> {
         "errors" => errors(root),
         "bounds" => loops::table(root),
         "benchmarks" => bench::book_table(root),
+        "benchmarks-linux" => bench::book_table_linux(root),
         _ => bail!("there is no generated part `{name}`"),
     }
 }
