@@ -28,7 +28,7 @@ pub fn programs_for(arguments: &[String]) -> Vec<Program> {
         return Vec::new();
     }
     match arguments.first().map(String::as_str) {
-        Some("run" | "test" | "boots") => vec![QEMU_X86_64, QEMU_RISCV64],
+        Some("run" | "test" | "boots" | "bench") => vec![QEMU_X86_64, QEMU_RISCV64],
         Some("debug") => vec![QEMU_X86_64, QEMU_RISCV64, GDB],
         _ => Vec::new(),
     }

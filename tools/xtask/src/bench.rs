@@ -3,6 +3,7 @@
 //! The guest (`tests/bench`) measures and says so line by line; here its figures are collected, shown beside those of
 //! peers, written to a file and compared with one.
 //!
+//! - [`linux`]: the same for another system;
 //! - [`boot`]: the one figure that no program can measure; [`figures`]: the figures as they are kept; [`compare`]: what has become worse;
 //! - [`scaling`]: clients and servers on several cores at once;
 //! - [`peers`]: what others need; [`table`]: both, for people; [`chart`]: both, as a picture in the book.
@@ -10,9 +11,15 @@
 mod boot;
 mod chart;
 mod compare;
+<<<<<<< HEAD
 pub mod figures;
 pub mod peers;
 mod scaling;
+=======
+mod figures;
+mod linux;
+mod peers;
+>>>>>>> h-linux
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -24,7 +31,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::build::{self, Products, Voice};
 use crate::cli::{BenchOptions, MachineOptions};
 use crate::progress::{Spinner, fail, say};
-use crate::target::{Architecture, Profile, cores_shown};
+use crate::target::{Architecture, Baseline, Profile, cores_shown};
 use crate::test::{self, test_machine};
 use crate::workspace::Workspace;
 
@@ -59,6 +66,11 @@ pub fn book_table(root: &Path) -> Result<String> {
     Ok(table::for_book(&read(&kept(root))?, &Peers::read(root)?))
 }
 
+/// The kept figures beside those of Linux, as a table for the book.
+pub fn book_table_linux(root: &Path) -> Result<String> {
+    table::for_book_beside_linux(&read(&kept(root))?, &read(&linux::kept(root))?)
+}
+
 /// Measures, and shows, keeps and compares the figures.
 pub fn command(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode> {
     if options.scaling {
@@ -67,29 +79,53 @@ pub fn command(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode
     let peers = Peers::read(&workspace.root)?;
     // Before anything takes time: whether there is something to compare with.
     let before = options.compare.as_deref().map(read).transpose()?;
+    let baselines = baselines(workspace, options)?;
     let mut figures = Vec::new();
     let mut failures = Vec::new();
     for architecture in Architecture::selected(options.arch) {
+        if only_baseline(options) {
+            continue;
+        }
         let products = build::build(workspace, architecture, Profile::Release, SYSTEM, Voice::Quiet)?;
         let run = measure(&products, architecture, options.cores, options.filter.as_deref())?;
         println!("{}", table::of(architecture, options.cores, &run.figures, &peers));
         figures.extend(run.figures);
         failures.extend(run.failures);
     }
+    let mut of_others = Vec::new();
+    for (architecture, kernel) in baselines {
+        let run = linux::measure(workspace, architecture, &kernel, options.filter.as_deref())?;
+        println!("{}", table::beside_linux(architecture, &figures, &run.figures));
+        of_others.extend(run.figures);
+        failures.extend(run.failures);
+    }
     failures.iter().for_each(|failure| fail(failure));
     if let Some(path) = &options.json {
-        figures::write(path, &figures)?;
+        figures::write(path, &[&figures[..], &of_others].concat())?;
         say("Written", &path.display().to_string());
     }
     let mut good = failures.is_empty();
     if let (Some(before), Some(path)) = (before, &options.compare) {
-        let wanted = |figure: &Figure| asked_for(figure, options);
+        let wanted = |figure: &Figure| figure.kernel.is_none() && asked_for(figure, options);
         let before: Vec<Figure> = before.into_iter().filter(wanted).collect();
         let difference = compare::compare(&before, &figures);
         println!("compared with {}: {difference}", path.display());
         good &= difference.is_good();
     }
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What is to be measured beside ours, and got ready before anything else: it may have to be downloaded.
+fn baselines(workspace: &Workspace, options: &BenchOptions) -> Result<Vec<(Architecture, PathBuf)>> {
+    let Some(Baseline::Linux) = options.baseline else { return Ok(Vec::new()) };
+    ensure!(options.cores == 1, "Linux is measured on one core");
+    let kernel = |architecture| Ok((architecture, linux::kernel(workspace, architecture)?));
+    Architecture::selected(options.arch).into_iter().map(kernel).collect()
+}
+
+/// Whether the filter is for figures that only the baseline has.
+fn only_baseline(options: &BenchOptions) -> bool {
+    options.baseline.is_some() && options.filter.as_deref().is_some_and(|filter| filter.starts_with(linux::NAMES))
 }
 
 /// Whether a figure of another run is one that this run was to measure.

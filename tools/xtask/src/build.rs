@@ -236,6 +236,28 @@ pub fn program_flags(workspace: &Workspace, architecture: Architecture) -> Vec<S
     flags
 }
 
+/// The package of the program that measures Linux.
+pub const LINUX_PROGRAM: &str = "anos-bench-linux";
+
+/// Builds that; returns its ELF file.
+pub fn linux_program(workspace: &Workspace, architecture: Architecture, voice: Voice) -> Result<PathBuf> {
+    let (target, profile) = (architecture.linux_program_target(), Profile::Release);
+    let flags = linux_program_flags(workspace, architecture);
+    cargo_build(workspace, target, profile, &[LINUX_PROGRAM.to_string()], &flags, voice)?;
+    Ok(built_file(workspace, target, profile, LINUX_PROGRAM))
+}
+
+/// Its compiler flags. Linux loads it as our kernel loads programs: fixed, at 4 MiB.
+pub fn linux_program_flags(workspace: &Workspace, architecture: Architecture) -> Vec<String> {
+    let mut flags = common_flags(workspace);
+    flags.push(format!("-Clink-arg=-Tuser/runtime/link/{}.ld", architecture.name()));
+    flags.extend(["-Crelocation-model=static", "-Crelro-level=off", "-Cstrip=symbols"].map(String::from));
+    if workspace.toolchain == Toolchain::Debian {
+        flags.extend(debian_linker());
+    }
+    flags
+}
+
 fn common_flags(workspace: &Workspace) -> Vec<String> {
     let mut flags = vec!["-Clink-arg=--build-id=none".to_string()];
     // Later ones win: the registry may lie inside the home directory, the workspace anywhere.

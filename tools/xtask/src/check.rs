@@ -111,6 +111,10 @@ fn lint_commands(workspace: &Workspace, choice: Option<Architecture>) -> Result<
             programs.args(["--package", &package]);
         }
         commands.push((format!("the programs for {}", architecture.name()), programs));
+        let flags = build::linux_program_flags(workspace, architecture);
+        let mut linux = build::cargo_for_target(workspace, "clippy", architecture.linux_program_target(), &flags);
+        linux.args(["--package", build::LINUX_PROGRAM]);
+        commands.push((format!("the program under Linux for {}", architecture.name()), linux));
     }
     Ok(commands)
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::target::{Architecture, Machine, Profile, Suite};
+use crate::target::{Architecture, Baseline, Machine, Profile, Suite};
 
 /// Builds, runs, tests and measures Anos.
 #[derive(Parser)]
@@ -208,6 +208,9 @@ pub struct BenchOptions {
     /// Write the figures into this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Measure this system, too, in the same emulator with the same flags
+    #[arg(long, value_enum, value_name = "SYSTEM")]
+    pub baseline: Option<Baseline>,
     /// Compare with the figures in this file; fails if one is more than 2 % and more than 2 instructions higher
     #[arg(long, value_name = "FILE")]
     pub compare: Option<PathBuf>,

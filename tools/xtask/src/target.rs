@@ -54,6 +54,14 @@ impl Architecture {
         }
     }
 
+    /// The target of the program that runs under Linux without any of its libraries: bare metal, again.
+    pub const fn linux_program_target(self) -> &'static str {
+        match self {
+            Architecture::X86_64 => self.kernel_target(),
+            Architecture::Riscv64 => self.program_target(),
+        }
+    }
+
     /// The machine number in ELF headers.
     pub const fn elf_machine(self) -> u16 {
         match self {
@@ -161,6 +169,13 @@ impl Machine {
             Machine::Virt | Machine::VirtAia | Machine::VirtAplic => Architecture::Riscv64,
         }
     }
+}
+
+/// A system to compare with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Baseline {
+    /// Debian's Linux; its package, about 100 MiB for each architecture, is downloaded once
+    Linux,
 }
 
 /// A group of tests.

@@ -26,6 +26,9 @@ pub struct Figure {
     pub median: u64,
     /// The most.
     pub max: u64,
+    /// Which kernel it is of, if not ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
 }
 
 /// The unit of most.
@@ -40,7 +43,7 @@ impl Figure {
         let numbers = words.map(str::parse).collect::<Result<Vec<u64>, _>>()?;
         let [min, median, max, _] = *numbers else { bail!("a name, a unit and four numbers are expected") };
         ensure!(min <= median && median <= max, "the figures are out of order");
-        Ok(Figure { arch: architecture.name().into(), cores, name, unit, min, median, max })
+        Ok(Figure { arch: architecture.name().into(), cores, name, unit, min, median, max, kernel: None })
     }
 
     /// What was counted a few times.
@@ -48,7 +51,7 @@ impl Figure {
         counts.sort_unstable();
         let (Some(&min), Some(&max)) = (counts.first(), counts.last()) else { bail!("nothing was counted") };
         let (arch, name, median) = (architecture.name().into(), name.into(), counts[counts.len() / 2]);
-        Ok(Figure { arch, cores, name, unit: INSTRUCTIONS.into(), min, median, max })
+        Ok(Figure { arch, cores, name, unit: INSTRUCTIONS.into(), min, median, max, kernel: None })
     }
 
     /// The name for people: with the unit, if it isn't the usual one.

@@ -1,6 +1,9 @@
 //! The figures beside those of peers, for people.
 
+use anyhow::{Context, Result, ensure};
+
 use super::figures::Figure;
+use super::linux::{self, LIKE_OURS};
 use super::peers::Peers;
 use crate::target::{Architecture, cores_shown};
 
@@ -56,6 +59,64 @@ pub fn for_book(figures: &[Figure], peers: &Peers) -> String {
     text
 }
 
+/// Linux's figures on one architecture, each beside ours with the same purpose.
+pub fn beside_linux(architecture: Architecture, ours: &[Figure], linux: &[Figure]) -> String {
+    let header = ["instructions", "min", "median", "max", "Anos", "times", ""];
+    let mut rows = vec![header.map(String::from)];
+    for figure in linux {
+        let like = linux::like_ours(&figure.name).unwrap_or_default();
+        let anos = median_of(ours, architecture, like);
+        rows.push([
+            figure.shown_name(),
+            figure.min.to_string(),
+            figure.median.to_string(),
+            figure.max.to_string(),
+            anos.map_or("-".into(), |median| median.to_string()),
+            anos.map_or("-".into(), |median| times(figure.median, median)),
+            like.into(),
+        ]);
+    }
+    let kernel = linux.first().and_then(|figure| figure.kernel.as_deref()).unwrap_or("Linux");
+    format!("{}, {}, {kernel}\n{}", architecture.name(), cores_shown(1), aligned(&rows))
+}
+
+/// The same of both architectures, as a table for the book.
+pub fn for_book_beside_linux(ours: &[Figure], linux: &[Figure]) -> Result<String> {
+    let mut header = "| Linux | Anos |".to_string();
+    for architecture in Architecture::ALL {
+        let of_it = linux.iter().find(|figure| figure.arch == architecture.name());
+        let kernel =
+            of_it.and_then(|figure| figure.kernel.as_deref()).context("a figure of Linux without its kernel")?;
+        header.push_str(&format!(" {kernel} | Anos | times |"));
+    }
+    let mut text = format!("{header}\n|---|---|{}\n", "--:|".repeat(3 * Architecture::ALL.len()));
+    for (name, like) in LIKE_OURS {
+        text.push_str(&format!("| {name} | {like} |"));
+        for architecture in Architecture::ALL {
+            let median = median_of(linux, architecture, name);
+            ensure!(median.is_some(), "no {name} for {}: measure it again", architecture.name());
+            let anos = median_of(ours, architecture, like);
+            let ratio = median.zip(anos).map(|(linux, anos)| times(linux, anos));
+            let numbers = [median, anos].map(|number| number.map(|number| number.to_string()));
+            for cell in numbers.into_iter().chain([ratio]) {
+                text.push_str(&format!(" {} |", cell.unwrap_or("-".into())));
+            }
+        }
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+fn median_of(figures: &[Figure], architecture: Architecture, name: &str) -> Option<u64> {
+    figures.iter().find(|figure| figure.key() == (architecture.name(), 1, name)).map(|figure| figure.median)
+}
+
+/// How many times as much, with one decimal.
+fn times(linux: u64, anos: u64) -> String {
+    let tenths = (linux * 10 + anos / 2).checked_div(anos).unwrap_or(0);
+    format!("{}.{}", tenths / 10, tenths % 10)
+}
+
 /// Columns under each other: the first and the last to the left, numbers to the right.
 fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -70,4 +131,43 @@ fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figure(name: &str, architecture: Architecture, median: u64) -> Figure {
+        let line = format!("{name} instructions {median} {median} {median} 1000");
+        Figure::parse(&line, architecture, 1).expect("well formed")
+    }
+
+    fn linux(architecture: Architecture) -> Vec<Figure> {
+        let of_linux = |(name, _)| Figure { kernel: Some("Linux 6".into()), ..figure(name, architecture, 345) };
+        LIKE_OURS.map(of_linux).to_vec()
+    }
+
+    #[test]
+    fn linux_stands_beside_ours_or_a_dash() {
+        let ours = [figure("kernel/null_call", Architecture::Riscv64, 100)];
+        let table = beside_linux(Architecture::Riscv64, &ours, &linux(Architecture::Riscv64));
+        let line = |name: &str| {
+            let line = table.lines().find(|line| line.starts_with(name)).expect("in the table");
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert!(table.starts_with("riscv64, 1 core, Linux 6\n"), "{table}");
+        assert_eq!(line("linux/null_call"), "linux/null_call 345 345 345 100 3.5 kernel/null_call");
+        assert_eq!(line("linux/page_fault"), "linux/page_fault 345 345 345 - - fault/round_trip");
+    }
+
+    #[test]
+    fn the_book_wants_all_of_linux_and_names_its_kernels() {
+        let ours = [figure("kernel/null_call", Architecture::X86_64, 115)];
+        let mut of_linux = Architecture::ALL.map(linux).concat();
+        let table = for_book_beside_linux(&ours, &of_linux).expect("complete");
+        assert!(table.starts_with("| Linux | Anos | Linux 6 | Anos | times | Linux 6 | Anos | times |\n"), "{table}");
+        assert!(table.contains("| linux/null_call | kernel/null_call | 345 | 115 | 3.0 | 345 | - | - |\n"), "{table}");
+        of_linux.pop();
+        assert!(for_book_beside_linux(&ours, &of_linux).is_err());
+    }
 }

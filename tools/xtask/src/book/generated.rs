@@ -24,6 +24,7 @@ pub fn part(root: &Path, name: &str) -> Result<String> {
         "steps-call" => trace::book_table(root, "ipc/call/inter/w0"),
         "steps-reply" => trace::book_table(root, "ipc/reply_recv/inter/w0"),
         "steps-missed" => trace::book_missed(root),
+        "benchmarks-linux" => bench::book_table_linux(root),
         _ => bail!("there is no generated part `{name}`"),
     }
 }
