@@ -11,15 +11,10 @@
 mod boot;
 mod chart;
 mod compare;
-<<<<<<< HEAD
 pub mod figures;
+mod linux;
 pub mod peers;
 mod scaling;
-=======
-mod figures;
-mod linux;
-mod peers;
->>>>>>> h-linux
 mod table;
 
 use std::path::{Path, PathBuf};

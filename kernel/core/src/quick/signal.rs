@@ -101,12 +101,7 @@ impl<'id> Message<'id, '_> {
     }
 
     /// The running thread takes the bits that are there, or waits for some.
-    fn wait(
-        &mut self,
-        thread: Known<'id, Thread>,
-        notification: Known<'id, Notification>,
-        object: u64,
-    ) -> Option<u64> {
+    fn wait(&mut self, thread: Known<'id, Thread>, notification: Known<'id, Notification>, object: u64) -> Option<u64> {
         let Notification { bits, queue, .. } = *self.memory.see(notification);
         let record = self.memory.see(thread);
         let deadline = record.registers.deadline;

@@ -124,11 +124,8 @@ impl<'id> Message<'id, '_> {
         }
         self.core.ready_bits[usize::from(record.priority / 64)] |= 1 << (record.priority % 64);
         self.core.ready_count = self.core.ready_count.wrapping_add(1);
-        record.links = if front {
-            Links { next: head, previous: Ref::NONE }
-        } else {
-            Links { next: Ref::NONE, previous: tail }
-        };
+        record.links =
+            if front { Links { next: head, previous: Ref::NONE } } else { Links { next: Ref::NONE, previous: tail } };
         record.queued = 1;
         if let Some(beside) = beside {
             let links = &mut self.memory.get(beside).links;
@@ -165,12 +162,7 @@ impl<'id> Message<'id, '_> {
     /// A thread can run from now on: at once if it is more urgent than the one that runs, else in its turn. If that can't be
     /// decided here, nothing has happened: so this is the last to ask.
     #[inline(never)]
-    pub(super) fn wake(
-        &mut self,
-        runs: Known<'id, Thread>,
-        woken: Known<'id, Thread>,
-        at: Ref<Thread>,
-    ) -> Option<u64> {
+    pub(super) fn wake(&mut self, runs: Known<'id, Thread>, woken: Known<'id, Thread>, at: Ref<Thread>) -> Option<u64> {
         let context = self.stays(runs)?;
         let (urgent, priority) = (self.memory.see(woken).priority, self.memory.see(runs).priority);
         if urgent <= priority {

@@ -60,7 +60,7 @@ pub fn command(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode
             all.extend(time(&products, architecture, cores)?);
         }
     }
-    for Figure { arch, cores, name, unit, min, median, max } in &all {
+    for Figure { arch, cores, name, unit, min, median, max, .. } in &all {
         println!("{arch:8} {:9} {name:34} {median:>9} {unit} ({min} to {max})", cores_shown(*cores));
     }
     if let Some(path) = &options.json {
@@ -123,6 +123,7 @@ fn count(
         min: value,
         median: value,
         max: value,
+        kernel: None,
     };
     let per_thousand = |count: u64, of: u64| (count * 1000).checked_div(of).unwrap_or(0);
     Ok(vec![

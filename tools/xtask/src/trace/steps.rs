@@ -14,11 +14,13 @@ const STEPS: &[(&str, &[&str])] = &[
     ("find objects and check references", &["machine::store::*"]),
     ("find the capability", &["core::table::*", "core::quick::slot", "core::quick::reply_in"]),
     ("families of capabilities", &["core::family::*"]),
-    ("message", &["core::quick::*", "core::ipc::*"]),
     ("budget and priority", &["core::context::*", "core::quick::charge", "core::quick::turns::time_of"]),
     ("scheduling", &["core::schedule::*", "core::state::*", "core::quick::turns::*"]),
     ("timer and deadlines", &["core::deadline::*", "*::set_timer"]),
-    ("switch the address space", &["core::quick::load", "core::quick::enter_space", "*::machine::load_root", "*::load_root"]),
+    (
+        "switch the address space",
+        &["core::quick::load", "core::quick::enter_space", "*::machine::load_root", "*::load_root"],
+    ),
     ("mappings", &["core::memory::*", "*::paging::*"]),
     ("signal", &["core::notification::*", "core::quick::signal::*"]),
     ("interrupt", &["core::interrupt::*", "*::apic::*", "*::ioapic::*", "*::plic::*", "*::controller::*"]),
@@ -26,6 +28,8 @@ const STEPS: &[(&str, &[&str])] = &[
     ("memory for objects", &["core::untyped::*", "*::bytes::*", "memset", "memcpy"]),
     ("threads", &["core::thread::*"]),
     ("which call it is", &["core::call::*", "core::invoke::*", "core::enter"]),
+    // Behind those that are part of it.
+    ("message", &["core::quick::*", "core::ipc::*"]),
 ];
 
 /// The step that an instruction belongs to; one in functions without a step is `other`, with the innermost one's name.
