@@ -7,7 +7,7 @@
 //! - [`test`] with [`tally`]: everything that is tested; [`guest`]: QEMU on a terminal of ours; [`shell`], [`boots`],
 //!   [`bad_boots`], [`last_words`] with [`gdb`], [`reproducible`]: what is tested that way;
 //! - [`check`] with [`unsafe_count`], [`loops`] and [`book`]: formatting, lints, style, what the book says; [`size`]: what the kernel weighs; [`depth`]: how deep its
-//!   stacks get; [`bench`]: what the kernel's services cost;
+//!   stacks get; [`bench`]: what the kernel's services cost; [`probe`]: QEMU's eye for both time and shared memory;
 //! - [`mutants`]: whether the tests would notice; [`debug`]: GDB; [`fresh_machine`]: the README's commands on a clean Debian.
 #![forbid(unsafe_code)]
 
@@ -29,6 +29,7 @@ mod last_words;
 mod loops;
 mod mutants;
 mod payload;
+mod probe;
 mod progress;
 mod qemu;
 mod reproducible;

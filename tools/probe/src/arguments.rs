@@ -1,0 +1,82 @@
+//! What the command line says.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// What to watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// How long the kernel's visits are.
+    Visits,
+    /// What memory more than one core writes.
+    Lines,
+}
+
+/// All arguments.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Arguments {
+    /// What to watch.
+    pub mode: Mode,
+    /// Where to write.
+    pub output: PathBuf,
+    /// Addresses of the firmware.
+    pub firmware: Range<u64>,
+    /// Parts of the kernel to be told apart.
+    pub passes: Vec<Range<u64>>,
+    /// How many kinds of visits to write.
+    pub most: usize,
+    /// The mark from which on to watch.
+    pub start: u64,
+    /// The mark up to which to watch.
+    pub stop: u64,
+}
+
+impl Arguments {
+    /// Reads them; says what is wrong.
+    pub fn read<'a>(words: impl Iterator<Item = &'a str>) -> Result<Arguments, String> {
+        let (mut mode, mut output) = (None, None);
+        let (mut firmware, mut passes, mut most, mut start, mut stop) = (0..0, Vec::new(), 10, 1, 2);
+        for word in words {
+            let (name, value) = word.split_once('=').ok_or_else(|| format!("{word}: NAME=VALUE is expected"))?;
+            let wrong = || format!("{word}: the value makes no sense");
+            match name {
+                "mode" if value == "visits" => mode = Some(Mode::Visits),
+                "mode" if value == "lines" => mode = Some(Mode::Lines),
+                "output" => output = Some(PathBuf::from(value)),
+                "firmware" => firmware = range(value).ok_or_else(wrong)?,
+                "passes" if passes.len() < 64 => passes.push(range(value).ok_or_else(wrong)?),
+                "most" => most = value.parse().map_err(|_| wrong())?,
+                "start" => start = value.parse().map_err(|_| wrong())?,
+                "stop" => stop = value.parse().map_err(|_| wrong())?,
+                _ => return Err(wrong()),
+            }
+        }
+        let mode = mode.ok_or("mode= is missing")?;
+        let output = output.ok_or("output= is missing")?;
+        Ok(Arguments { mode, output, firmware, passes, most, start, stop })
+    }
+}
+
+/// START:END.
+fn range(text: &str) -> Option<Range<u64>> {
+    let (start, end) = text.split_once(':')?;
+    let number = |text: &str| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok();
+    Some(number(start)?..number(end)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_read_and_what_is_wrong_is_said() {
+        let words = "mode=visits output=/tmp/x firmware=0x80:0x90 passes=0x1:0x2 passes=0x3:0x4 most=3";
+        let read = Arguments::read(words.split(' ')).expect("well formed");
+        assert_eq!((read.mode, read.firmware, read.most), (Mode::Visits, 0x80..0x90, 3));
+        assert_eq!((read.passes, read.start, read.stop), (vec![1..2, 3..4], 1, 2));
+        for wrong in ["", "mode=visits", "output=x", "mode=x output=y", "mode=lines output=x start=y", "lines"] {
+            assert!(Arguments::read(wrong.split(' ')).is_err(), "{wrong}");
+        }
+        assert!(Arguments::read(["mode=lines", "output=x", "passes=1:2"].into_iter()).is_err());
+    }
+}
