@@ -96,6 +96,7 @@ pub fn tell(world: &World, genes: &[Gene], mark: Mark) -> Result<String, Error> 
 
 impl<'a> Trial<'a> {
     fn new(world: &'a World) -> Trial<'a> {
+        world.take_ports();
         let things = world.things().collect();
         let started_ns = Instant::now().nanoseconds();
         Trial { world, things, next_slot: SLOTS.start, next_inside: 1, puppets: 0, started_ns, told: None }

@@ -21,6 +21,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::build::{self, Products, Voice};
 use crate::cli::{BenchOptions, MachineOptions};
+use crate::longest::{self, Longest};
 use crate::progress::{Spinner, fail, say};
 use crate::target::{Architecture, Profile, cores_shown};
 use crate::test::{self, test_machine};
@@ -61,9 +62,15 @@ pub fn command(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode
     let before = options.compare.as_deref().map(read).transpose()?;
     let mut figures = Vec::new();
     let mut failures = Vec::new();
+    let mut longest = Vec::new();
     for architecture in Architecture::selected(options.arch) {
         let products = build::build(workspace, architecture, Profile::Release, SYSTEM, Voice::Quiet)?;
-        let run = measure(&products, architecture, options.cores, options.filter.as_deref())?;
+        let mut run = measure(&products, architecture, options.cores, options.filter.as_deref())?;
+        if options.cores == 1 && options.filter.as_deref().is_none_or(|filter| longest::NAME.contains(filter)) {
+            let found = longest_visits(workspace, architecture, &mut run)?;
+            longest::show(architecture, &found);
+            longest.extend(found);
+        }
         println!("{}", table::of(architecture, options.cores, &run.figures, &peers));
         figures.extend(run.figures);
         failures.extend(run.failures);
@@ -72,6 +79,9 @@ pub fn command(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode
     if let Some(path) = &options.json {
         figures::write(path, &figures)?;
         say("Written", &path.display().to_string());
+        if !longest.is_empty() {
+            longest::keep(path, &longest)?;
+        }
     }
     let mut good = failures.is_empty();
     if let (Some(before), Some(path)) = (before, &options.compare) {
@@ -98,12 +108,21 @@ pub fn test(workspace: &Workspace, architecture: Architecture) -> Result<()> {
         read(&path)?.into_iter().filter(|figure| figure.arch == architecture.name() && figure.cores == 1).collect();
     ensure!(!before.is_empty(), "{} has no figures for {}", path.display(), architecture.name());
     let products = build::build(workspace, architecture, Profile::Release, SYSTEM, Voice::Quiet)?;
-    let run = measure(&products, architecture, 1, None)?;
+    let mut run = measure(&products, architecture, 1, None)?;
+    longest_visits(workspace, architecture, &mut run)?;
     ensure!(run.failures.is_empty(), "{}", run.failures.join("\n"));
     let difference = compare::compare(&before, &run.figures);
     ensure!(difference.is_complete(), "other figures than those kept: {difference}");
     ensure!(difference.is_good(), "{difference}");
     Ok(())
+}
+
+/// Searches for the longest visit, and adds the figure.
+fn longest_visits(workspace: &Workspace, architecture: Architecture, run: &mut Run) -> Result<Vec<Longest>> {
+    let longest = longest::figure(workspace, architecture)?;
+    let counts = longest.first().map(|visit| visit.instructions).into_iter().collect();
+    run.figures.push(Figure::of_few(longest::NAME, architecture, 1, counts)?);
+    Ok(longest)
 }
 
 /// What came of a run.
@@ -139,7 +158,8 @@ fn measure(products: &Products, architecture: Architecture, cores: u32, filter: 
                 let said = run.figures.len() - by_debugger;
                 let counted = format!("{said} measured, {} failed", run.failures.len());
                 ensure!(line == counted, "{}", guest.report(&format!("the guest counts {line}, but said {counted}")));
-                let nothing = run.figures.is_empty() && run.failures.is_empty();
+                let longest = filter.is_none_or(|filter| longest::NAME.contains(filter));
+                let nothing = run.figures.is_empty() && run.failures.is_empty() && !longest;
                 ensure!(!nothing, "no figure has a name with {:?} in it", filter.unwrap_or(""));
                 return Ok(run);
             }

@@ -34,6 +34,8 @@ pub enum Verb {
     Depth(DepthOptions),
     /// Count the instructions of what the kernel does, beside those that others need
     Bench(BenchOptions),
+    /// Search for the longest time, in instructions, for which interrupts stay off
+    Longest(LongestOptions),
     /// Boot under GDB, stopped before the first instruction
     Debug(RunOptions),
     /// Put faults into the kernel, one at a time; fails if there is one that no test notices
@@ -206,6 +208,23 @@ pub struct BenchOptions {
     /// Compare with the figures in this file; fails if one is more than 2 % and more than 2 instructions higher
     #[arg(long, value_name = "FILE")]
     pub compare: Option<PathBuf>,
+}
+
+/// How long to search.
+#[derive(Args, Clone)]
+pub struct LongestOptions {
+    /// Architecture [default: both]
+    #[arg(long, value_enum)]
+    pub arch: Option<Architecture>,
+    /// Go on with further searches until so many seconds have passed, for each architecture
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seconds: u64,
+    /// The first number of the further searches; the same number, the same search
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub seed: u64,
+    /// Add what they find to tests/longest/found.txt, with which every search begins
+    #[arg(long)]
+    pub keep: bool,
 }
 
 /// Whose stacks to measure.

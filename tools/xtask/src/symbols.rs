@@ -43,6 +43,12 @@ impl Symbols {
         self.functions.iter().find(|(_, _, known)| known == name).map(|(address, _, _)| *address)
     }
 
+    /// Where the function whose name ends like this begins and ends.
+    pub fn ending(&self, name: &str) -> Option<(u64, u64)> {
+        let found = self.functions.iter().find(|(_, _, known)| known.ends_with(name));
+        found.map(|(address, size, _)| (*address, address + size))
+    }
+
     /// The function that the instruction `back` bytes before an address lies in, and how far into it the address is.
     fn resolve(&self, address: u64, back: u64) -> Option<String> {
         let inside = address.checked_sub(back)?;

@@ -62,10 +62,20 @@ impl World {
         frames.into_iter().chain(controls).chain(ports.into_iter().flatten()).map(lasting)
     }
 
-    /// Slots of all from which trials make capabilities.
+    /// Slots of all that trials make capabilities from.
     pub fn sources() -> impl Iterator<Item = u32> {
         let [(first, _), (second, _)] = FRAMES;
-        [ARENA, slot::INTERRUPT_CONTROL, first, second, PORTS].into_iter()
+        let controls = [slot::INTERRUPT_CONTROL, slot::IO_PORT_CONTROL, SCHED_CONTROL, slot::DEBUG];
+        [ARENA, first, second].into_iter().chain(controls)
+    }
+
+    /// Takes the right to use the serial port, if that takes one. It was taken back with all others.
+    pub fn take_ports(&self) {
+        if self.registers.is_none() {
+            let control = IoPortControl::at(Slot::new(slot::IO_PORT_CONTROL));
+            // A trial may have left it.
+            let _ = control.get(0x3f8, 0x3ff, Slot::new(PORTS));
+        }
     }
 
     /// Has the serial port interrupt: its "transmitter empty" is enabled.

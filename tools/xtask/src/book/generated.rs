@@ -9,7 +9,7 @@ use anos_abi::object::Method;
 use anos_abi::{Error, Kind, Rights};
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{bench, loops};
+use crate::{bench, longest, loops};
 
 /// The generated part with this name.
 pub fn part(root: &Path, name: &str) -> Result<String> {
@@ -20,6 +20,7 @@ pub fn part(root: &Path, name: &str) -> Result<String> {
         "errors" => errors(root),
         "bounds" => loops::table(root),
         "benchmarks" => bench::book_table(root),
+        "longest" => longest::book_table(root),
         _ => bail!("there is no generated part `{name}`"),
     }
 }
