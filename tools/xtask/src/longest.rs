@@ -163,7 +163,12 @@ fn search(workspace: &Workspace, architecture: Architecture, trials: u64, seed: 
         match which {
             0 => names.extend(numbered().map(|(mark, name)| (mark, name.to_string()))),
             1 => spinner.tell(&format!("{name}: {line}")),
-            2 => states.extend(numbered().map(|(mark, rest)| (mark, state(rest)))),
+            2 => {
+                if let Some((mark, rest)) = numbered() {
+                    let calm = rest.starts_with("calm ");
+                    states.insert((mark, calm), state(rest));
+                }
+            }
             3 => found.extend(numbered().map(|(_, trial)| trial.to_string())),
             4 | 5 => ensure!(false, "{}", guest.report("not all of a trial could be taken back")),
             _ => break,
@@ -212,7 +217,7 @@ fn merge(
     architecture: Architecture,
     report: &str,
     names: &BTreeMap<u64, String>,
-    states: &BTreeMap<u64, String>,
+    states: &BTreeMap<(u64, bool), String>,
 ) -> Result<Vec<Longest>> {
     let mut longest: Vec<Longest> = Vec::new();
     for line in report.lines().filter(|line| line.starts_with("visit ")) {
@@ -224,7 +229,10 @@ fn merge(
             WAYS.iter().zip(0..).find(|(_, bit)| passed >> bit & 1 != 0).map_or("system call", |((_, way), _)| way);
         let name = names.get(&mark).cloned().unwrap_or_else(|| "nothing yet".into());
         if longest.len() < SHOWN && !longest.iter().any(|other| other.name == name && other.way == way) {
-            let state = states.get(&mark).cloned().unwrap_or_default();
+            // Without timers it is certain which visit the guest means.
+            let calm = way != "timer";
+            let said = states.get(&(mark, calm)).or_else(|| states.get(&(mark, !calm)));
+            let state = said.cloned().unwrap_or_default();
             let instructions = instructions.parse().with_context(|| format!("{line}: the instructions"))?;
             longest.push(Longest { arch: architecture.name().into(), instructions, name, way: way.into(), state });
         }
@@ -242,7 +250,7 @@ mod tests {
                       visit 800 mark 4 entry 0x1 passed 0x5 core 0 marks 1 count 1\n\
                       visit 700 mark 3 entry 0x2 passed 0x0 core 0 marks 1 count 1\ntotal 3\n";
         let names = BTreeMap::from([(3, "FrameMap".to_string()), (4, "a program runs".to_string())]);
-        let states = BTreeMap::from([(3, state("900 2 | a Frame is mapped"))]);
+        let states = BTreeMap::from([((3, true), state("calm 900 | a Frame is mapped"))]);
         let merged = merge(Architecture::X86_64, report, &names, &states).expect("well formed");
         let shown: Vec<_> = merged.iter().map(|visit| (visit.instructions, &*visit.way, &*visit.state)).collect();
         assert_eq!(shown, [(900, "system call", "a Frame is mapped"), (800, "timer", "")]);

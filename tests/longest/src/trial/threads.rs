@@ -8,7 +8,7 @@ use anos::abi::object::{Method, ThreadFlags};
 use anos::abi::syscall::FOREVER;
 use anos::{Kind, env};
 
-use super::{Thing, Trial, number, of, several, world};
+use super::{Thing, Trial, Weather, number, of, several, world};
 use crate::gene::NUMBERS;
 use crate::marks::{Mark, Party};
 use crate::meter::Request;
@@ -44,6 +44,8 @@ impl Trial<'_> {
     pub fn threads(&mut self, [count, deed, whom, until, priority, more]: [u8; NUMBERS]) {
         const DEEDS: [Deed; 8] =
             [Deed::Receive, Deed::Receive, Deed::Send, Deed::Call, Deed::Call, Deed::Wait, Deed::Fault, Deed::Run];
+        let calm = self.weather == Weather::Calm;
+        let more = if calm { more & !8 } else { more };
         let (count, deed) = (of(&[1u8, 1, 2, 4, 8, 16, 17, 24], count), of(&DEEDS, deed));
         let priority = of(&[90, 100, 120, 120, 140, 255], priority);
         let kind = if deed == Deed::Wait { Kind::Notification } else { Kind::Endpoint };
@@ -62,7 +64,7 @@ impl Trial<'_> {
             format!(
                 "{} {what}{}{}{}{}{}",
                 several(count.into(), Kind::Thread),
-                if matches!(until % 8, 6 | 7) { "" } else { " up to a deadline" },
+                if calm || matches!(until % 8, 6 | 7) { "" } else { " up to a deadline" },
                 with(1, ", their faults go to an Endpoint"),
                 with(2, ", each bound to a Notification"),
                 with(4, ", and lose their SchedContexts"),
@@ -218,6 +220,9 @@ impl Trial<'_> {
     /// Numbers: which SchedContext; budget; period; whether its end is a fault.
     pub fn limit(&mut self, [context, budget, period, faults, ..]: [u8; NUMBERS]) {
         let Some(Thing { slot, .. }) = self.pick(Kind::SchedContext, context) else { return };
+        if self.weather == Weather::Calm {
+            return;
+        }
         let words = match of(&[0, 10_000, 50_000, 1_000_000], budget) {
             0 => [0; 3],
             budget => [budget, of(&[1_000_000, 2_000_000, 1 << 40], period), (faults % 2).into()],
