@@ -253,7 +253,18 @@ impl<'a> Trial<'a> {
 
 /// A number of things, in words.
 fn several(count: u64, kind: Kind) -> String {
-    if count == 1 { format!("a {}", kind.name()) } else { format!("{count} {}s", kind.name()) }
+    if count == 1 { one(kind) } else { format!("{count} {}s", kind.name()) }
+}
+
+/// A thing, in words.
+fn one(kind: Kind) -> String {
+    let article = if kind.name().starts_with(['A', 'E', 'I', 'U']) { "an" } else { "a" };
+    format!("{article} {}", kind.name())
+}
+
+/// So many of them are.
+fn be(count: u32) -> &'static str {
+    if count == 1 { "is" } else { "are" }
 }
 
 /// The slot of a capability.

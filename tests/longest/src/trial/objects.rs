@@ -1,12 +1,13 @@
 //! Steps that make, copy, map and end objects.
 
 use alloc::format;
+use alloc::string::String;
 
 use anos::abi::PAGE_SIZE;
 use anos::abi::object::Method;
 use anos::{Error, Kind, Rights, env};
 
-use super::{PLACE, Thing, Trial, number, of, several, world};
+use super::{PLACE, Thing, Trial, be, number, of, one, several, world};
 use crate::gene::NUMBERS;
 
 /// Pages that one page table maps.
@@ -15,6 +16,11 @@ const TABLE_PAGES: u64 = 512;
 const LEVELS: u64 = 4;
 /// How many of something.
 const COUNTS: [u32; 8] = [1, 1, 2, 4, 8, 16, 32, 64];
+
+/// So many copies, in words.
+fn copies(count: u32) -> String {
+    if count == 1 { "a copy".into() } else { format!("{count} copies") }
+}
 
 impl Trial<'_> {
     /// Numbers: kind; size; how many; from which memory.
@@ -44,8 +50,8 @@ impl Trial<'_> {
         let memory = if from.is_multiple_of(4) { self.slot_of(Kind::Untyped, from / 4) } else { world::ARENA };
         let Some(first) = self.slots(count) else { return };
         self.tell(|| match size {
-            0 | 1 => format!("{} are made", several(count.into(), kind)),
-            _ => format!("{} of size {size} are made", several(count.into(), kind)),
+            0 | 1 => format!("{} {} made", several(count.into(), kind), be(count)),
+            _ => format!("{} of size {size} {} made", several(count.into(), kind), be(count)),
         });
         let pass = if kind == Kind::SchedContext { world::SCHED_CONTROL } else { 0 };
         let words = [kind as u64, size, count.into(), 0];
@@ -63,7 +69,7 @@ impl Trial<'_> {
         let (chain, minted) = (how.is_multiple_of(2), how % 4 >= 2);
         self.tell(|| {
             let of = if chain { "each of the one before" } else { "all of it" };
-            format!("{count} copies of a {} are made, {of}", thing.kind.name())
+            format!("{} of {} {} made, {of}", copies(count), one(thing.kind), be(count))
         });
         let mut from = thing.slot;
         for slot in first..first + count {
@@ -97,10 +103,7 @@ impl Trial<'_> {
         let rights =
             of(&[Rights::READ.union(Rights::WRITE), Rights::READ, Rights::READ.union(Rights::EXECUTE)], rights);
         let Some(first) = self.slots(count) else { return };
-        self.tell(|| {
-            let what = if count == 1 { "".into() } else { format!("{count} copies of ") };
-            format!("{what}a Frame of {pages} pages are mapped")
-        });
+        self.tell(|| format!("{} of a Frame of {pages} pages {} mapped", copies(count), be(count)));
         let stride = if pages > TABLE_PAGES / 2 { TABLE_PAGES } else { pages.next_power_of_two() };
         let mut at = PLACE + u64::from(place % 32) * TABLE_PAGES * PAGE_SIZE + of(&[0, 0, 1, 256], page) * PAGE_SIZE;
         for slot in first..first + count {
@@ -144,7 +147,7 @@ impl Trial<'_> {
     pub fn unmap(&mut self, [kind, which, ..]: [u8; NUMBERS]) {
         let (kind, method) = of(&[(Kind::Frame, Method::FrameUnmap), (Kind::PageTable, Method::PageTableUnmap)], kind);
         let Some(thing) = self.pick(kind, which) else { return };
-        self.tell(|| format!("a {} is unmapped", kind.name()));
+        self.tell(|| format!("{} is unmapped", one(kind)));
         self.try_method(thing.slot, method, &[], 0, 0);
     }
 
@@ -162,7 +165,7 @@ impl Trial<'_> {
         ];
         let method = of(&methods, what);
         let own = number(env::OWN_TABLE);
-        self.tell(|| format!("{method:?} of a {}", thing.kind.name()));
+        self.tell(|| format!("{method:?} of {}", one(thing.kind)));
         match method {
             Method::CapTableMove | Method::CapTableDelete if thing.lasting => {}
             Method::CapTableMove => {

@@ -6,7 +6,7 @@ use anos::abi::object::Method;
 use anos::abi::{SystemCall, boot};
 use anos::{Kind, Rights, env};
 
-use super::{PLACE, Trial, Weather, number, of};
+use super::{PLACE, Trial, Weather, be, number, of, one, several};
 use crate::gene::NUMBERS;
 use crate::marks::{Mark, Party};
 use crate::meter::{self, Request};
@@ -50,7 +50,7 @@ impl Trial<'_> {
         let Some(to) = self.pick(kind, which) else { return };
         let (passed, receive) = (self.pick_any(pass, pass), self.slots(1).unwrap_or(0));
         let pass = passed.filter(|thing| !thing.lasting && pass.is_multiple_of(2)).map_or(0, |thing| thing.slot);
-        self.tell(|| format!("{call:?} on a {}{}", kind.name(), if pass == 0 { "" } else { ", with a capability" }));
+        self.tell(|| format!("{call:?} on {}{}", one(kind), if pass == 0 { "" } else { ", with a capability" }));
         let request = Request::new(Mark::message(call, party), call, to.slot, &[1, 2, 3]).with_slots(pass, receive);
         let reply = self.slot_of(Kind::Reply, reply);
         meter::call(&Request { deadline: self.soon(until), reply: reply.into(), ..request });
@@ -103,7 +103,13 @@ impl Trial<'_> {
         let serial = if cfg!(target_arch = "x86_64") { 4 } else { 10 };
         let first = if first.is_multiple_of(2) { serial } else { 30 + u64::from(first % 32) };
         let Some(notification) = self.pick_or_make(Kind::Notification, which) else { return };
-        self.tell(|| format!("{count} Interrupts are bound to a Notification"));
+        self.tell(|| {
+            format!(
+                "{} {} bound to a Notification",
+                several(count, Kind::Interrupt),
+                be(u32::try_from(count).unwrap_or(2))
+            )
+        });
         for line in first..first + count {
             let (Some(slot), Some(badged)) = (self.slots(1), self.slots(1)) else { return };
             let words = [line, u64::from(line == 10), 0];

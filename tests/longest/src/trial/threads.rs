@@ -8,7 +8,7 @@ use anos::abi::object::{Method, ThreadFlags};
 use anos::abi::syscall::FOREVER;
 use anos::{Kind, env};
 
-use super::{Thing, Trial, Weather, number, of, several, world};
+use super::{Thing, Trial, Weather, be, number, of, several, world};
 use crate::gene::NUMBERS;
 use crate::marks::{Mark, Party};
 use crate::meter::Request;
@@ -53,21 +53,22 @@ impl Trial<'_> {
         let deadline = self.deadline(until);
         self.tell(|| {
             let what = match deed {
-                Deed::Receive => "receive on an Endpoint",
-                Deed::Send => "send to an Endpoint",
-                Deed::Call => "call an Endpoint",
-                Deed::Wait => "wait on a Notification",
-                Deed::Fault => "have a fault",
-                Deed::Run => "run",
+                Deed::Receive => "receiving on an Endpoint",
+                Deed::Send => "sending to an Endpoint",
+                Deed::Call => "calling an Endpoint",
+                Deed::Wait => "waiting on a Notification",
+                Deed::Fault => "having a fault",
+                Deed::Run => "running",
             };
             let with = |bit: u8, text: &'static str| if more & bit != 0 { text } else { "" };
             format!(
-                "{} {what}{}{}{}{}{}",
+                "there {} {} {what}{}{}{}{}{}",
+                be(count.into()),
                 several(count.into(), Kind::Thread),
                 if calm || matches!(until % 8, 6 | 7) { "" } else { " up to a deadline" },
                 with(1, ", their faults go to an Endpoint"),
                 with(2, ", each bound to a Notification"),
-                with(4, ", and lose their SchedContexts"),
+                with(4, ", without SchedContexts from then on"),
                 with(8, ", with the smallest budgets"),
             )
         });
