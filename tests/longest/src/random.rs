@@ -13,7 +13,6 @@ impl Random {
     }
 
     /// A number below this one, which isn't 0.
-    #[expect(clippy::cast_possible_truncation, reason = "usize has 64 bits on both architectures")]
     pub fn below(&mut self, end: usize) -> usize {
         (self.next() >> 8) as usize % end
     }
