@@ -46,6 +46,22 @@ impl Target {
         }
     }
 
+    /// Whether it returns from an exception or a system call.
+    pub fn returns(self, instruction: &[u8]) -> bool {
+        match self {
+            // iretq, sysretq
+            Target::X86 => matches!(instruction, [0x48, 0xcf] | [0x48, 0x0f, 0x07]),
+            // sret
+            Target::RiscV => instruction == 0x1020_0073_u32.to_le_bytes(),
+        }
+    }
+
+    /// Whether this is what comes next when the kernel itself was interrupted, which it only is while it waits: on x86-64,
+    /// `cli`.
+    pub fn goes_on(self, instruction: &[u8]) -> bool {
+        self == Target::X86 && instruction == [0xfa]
+    }
+
     /// Whether a write of this instruction is atomic.
     pub fn is_atomic(self, instruction: &[u8]) -> bool {
         match self {
@@ -85,6 +101,9 @@ mod tests {
     #[test]
     fn waiting_and_atomic_instructions_are_known() {
         assert!(Target::X86.waits(&[0xf4]) && !Target::X86.waits(&[0xf3, 0x90]));
+        assert!(Target::X86.returns(&[0x48, 0xcf]) && Target::X86.returns(&[0x48, 0x0f, 0x07]));
+        assert!(Target::RiscV.returns(&[0x73, 0, 0x20, 0x10]) && !Target::RiscV.returns(&[0x73, 0, 0x50, 0x10]));
+        assert!(Target::X86.goes_on(&[0xfa]) && !Target::RiscV.goes_on(&[0xfa]));
         assert!(Target::RiscV.waits(&[0x73, 0, 0x50, 0x10]) && !Target::RiscV.waits(&[0x73, 0, 0, 0]));
         // lock xadd, xchg with a 64-bit register, xchg with a byte; mov.
         for atomic in [&[0xf0_u8, 0x0f, 0xc1, 0x07][..], &[0x48, 0x87, 0x07], &[0x86, 0x07], &[0x66, 0xf0, 0xff, 0]] {

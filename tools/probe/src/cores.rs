@@ -14,12 +14,28 @@ pub struct Block(pub usize);
 impl Block {
     const ADDRESS: usize = 17;
     const WAITS: usize = 1 << 16;
+    const RETURNS: usize = 1 << 15;
+    const GOES_ON: usize = 1 << 14;
 
-    /// A block at an address in the upper half (whose upper 17 bits are all set) or of the firmware; it has at most 65,535
-    /// instructions (QEMU's have 512), and the last may be one that waits.
-    pub fn new(address: u64, instructions: usize, waits: bool) -> Block {
-        let address = usize::try_from(address).unwrap_or(0) << Block::ADDRESS;
-        Block(address | if waits { Block::WAITS } else { 0 } | instructions)
+    /// A block at an address in the upper half (whose upper 17 bits are all set) or of the firmware; it has at most 16,383
+    /// instructions (QEMU's have 512).
+    pub fn new(address: u64, instructions: usize) -> Block {
+        Block(usize::try_from(address).unwrap_or(0) << Block::ADDRESS | instructions)
+    }
+
+    /// The same; its last instruction waits.
+    pub fn waiting(self, waits: bool) -> Block {
+        Block(self.0 | if waits { Block::WAITS } else { 0 })
+    }
+
+    /// The same; its last instruction returns from an exception or a system call.
+    pub fn returning(self, returns: bool) -> Block {
+        Block(self.0 | if returns { Block::RETURNS } else { 0 })
+    }
+
+    /// The same; its first instruction is what follows where the kernel itself was interrupted.
+    pub fn going_on(self, goes_on: bool) -> Block {
+        Block(self.0 | if goes_on { Block::GOES_ON } else { 0 })
     }
 
     /// The address, as far as it is known: the lower 47 bits.
@@ -34,7 +50,13 @@ impl Block {
 
     /// How many instructions it has.
     pub fn instructions(self) -> u64 {
-        (self.0 & (Block::WAITS - 1)) as u64
+        (self.0 & (Block::GOES_ON - 1)) as u64
+    }
+
+    /// Whether a visit that this block ended begins anew with the next: it has returned to a program, but an interrupt came
+    /// before any of the program's instructions.
+    pub fn is_parted_from(self, next: Block) -> bool {
+        self.0 & Block::RETURNS != 0 && next.0 & Block::GOES_ON == 0
     }
 
     /// Whether the core waits when it has executed it.
@@ -93,6 +115,12 @@ impl Core {
         was
     }
 
+    /// Whether a visit must have ended before this block.
+    pub fn is_parted_from(&self, next: Block) -> bool {
+        let last = self.visit.lock().ok().and_then(|visit| visit.blocks.last().copied());
+        last.is_some_and(|last| last.is_parted_from(next))
+    }
+
     /// It executes a block in the kernel.
     pub fn add(&self, block: Block) {
         self.set_inside(true);
@@ -120,16 +148,19 @@ mod tests {
 
     #[test]
     fn a_block_keeps_what_it_is_made_of() {
-        let block = Block::new(0xffff_ffff_8000_1234, 512, true);
+        let block = Block::new(0xffff_ffff_8000_1234, 512).waiting(true);
         assert_eq!((block.address(), block.instructions(), block.waits()), (0xffff_ffff_8000_1234, 512, true));
-        assert!(!Block::new(0xffff_8000_0000_0000, 1, false).waits());
+        let other = Block::new(0xffff_8000_0000_0000, 1);
+        assert!(!other.waits() && !other.is_parted_from(block));
+        assert!(other.returning(true).is_parted_from(block));
+        assert!(!other.returning(true).is_parted_from(block.going_on(true)));
     }
 
     #[test]
     fn a_visit_adds_up_and_the_next_begins_anew() {
         let core = Core::new();
-        core.add(Block::new(0xffff_ffff_8000_0000, 3, false));
-        core.add(Block::new(0xffff_ffff_8000_0010, 4, true));
+        core.add(Block::new(0xffff_ffff_8000_0000, 3));
+        core.add(Block::new(0xffff_ffff_8000_0010, 4).waiting(true));
         assert!(core.is_inside());
         core.end(|visit| assert_eq!((visit.instructions, visit.blocks.len()), (7, 2)));
         assert!(!core.is_inside());

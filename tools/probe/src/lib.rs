@@ -5,7 +5,8 @@
 //! ```
 //!
 //! A *visit* goes from the first instruction that a core executes in the kernel to the last before it executes one of a
-//! program, or waits (`hlt`, `wfi`): so long its interrupts stay off. The kernel is the upper half of the addresses, and
+//! program, or waits (`hlt`, `wfi`): so long its interrupts stay off. Where it returns to a program, but is interrupted
+//! before any of the program's instructions, one visit ends and another begins. The kernel is the upper half of the addresses, and
 //! the firmware where it says so. Iterations of one instruction (`rep`) count one each, as they do under `-icount`.
 //!
 //! A program tells the plugin something by a *mark*: an instruction that does nothing else, and has a number.

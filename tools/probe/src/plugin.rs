@@ -118,8 +118,16 @@ extern "C" fn translated(_: Id, block: *mut RawBlock) {
         }
         return;
     }
-    let last_waits = block.instructions().next_back().is_some_and(|last| settings.target.waits(last.bytes()));
-    let number = Block::new(address, block.instructions().len(), last_waits && !in_firmware).0;
+    let target = settings.target;
+    let last = |what: fn(Target, &[u8]) -> bool| {
+        !in_firmware && block.instructions().next_back().is_some_and(|last| what(target, last.bytes()))
+    };
+    let goes_on = block.instructions().next().is_some_and(|first| target.goes_on(first.bytes()));
+    let number = Block::new(address, block.instructions().len())
+        .waiting(last(Target::waits))
+        .returning(last(Target::returns))
+        .going_on(goes_on)
+        .0;
     match settings.arguments.mode {
         Mode::Visits if in_firmware => block.when_executed(in_firmware_visit, number),
         Mode::Visits => block.when_executed(in_kernel_visit, number),
@@ -148,6 +156,9 @@ extern "C" fn in_program(core: c_uint, _: usize) {
 extern "C" fn in_kernel_visit(core: c_uint, number: usize) {
     let block = Block(number);
     let Some(here) = CORES.get(core as usize) else { return };
+    if here.is_parted_from(block) {
+        leave(core as usize);
+    }
     here.add(block);
     if block.waits() {
         leave(core as usize);

@@ -95,7 +95,7 @@ mod tests {
     const BASE: u64 = 0xffff_ffff_8000_0000;
 
     fn visit(blocks: &[(u64, usize)]) -> Visit {
-        let blocks: Vec<Block> = blocks.iter().map(|&(at, count)| Block::new(BASE + at, count, false)).collect();
+        let blocks: Vec<Block> = blocks.iter().map(|&(at, count)| Block::new(BASE + at, count)).collect();
         Visit { instructions: blocks.iter().map(|block| block.instructions()).sum(), blocks }
     }
 

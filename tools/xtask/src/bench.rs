@@ -25,6 +25,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::build::{self, Products, Voice};
 use crate::cli::{BenchOptions, MachineOptions};
+use crate::longest::{self, Longest};
 use crate::progress::{Spinner, fail, say};
 use crate::target::{Architecture, Baseline, Profile, cores_shown};
 use crate::test::{self, test_machine};
@@ -77,12 +78,18 @@ pub fn command(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode
     let baselines = baselines(workspace, options)?;
     let mut figures = Vec::new();
     let mut failures = Vec::new();
+    let mut longest = Vec::new();
     for architecture in Architecture::selected(options.arch) {
         if only_baseline(options) {
             continue;
         }
         let products = build::build(workspace, architecture, Profile::Release, SYSTEM, Voice::Quiet)?;
-        let run = measure(&products, architecture, options.cores, options.filter.as_deref())?;
+        let mut run = measure(&products, architecture, options.cores, options.filter.as_deref())?;
+        if options.cores == 1 && options.filter.as_deref().is_none_or(|filter| longest::NAME.contains(filter)) {
+            let found = longest_visits(workspace, architecture, &mut run)?;
+            longest::show(architecture, &found);
+            longest.extend(found);
+        }
         println!("{}", table::of(architecture, options.cores, &run.figures, &peers));
         figures.extend(run.figures);
         failures.extend(run.failures);
@@ -98,6 +105,9 @@ pub fn command(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode
     if let Some(path) = &options.json {
         figures::write(path, &[&figures[..], &of_others].concat())?;
         say("Written", &path.display().to_string());
+        if !longest.is_empty() {
+            longest::keep(path, &longest)?;
+        }
     }
     let mut good = failures.is_empty();
     if let (Some(before), Some(path)) = (before, &options.compare) {
@@ -137,7 +147,8 @@ pub fn test(workspace: &Workspace, architecture: Architecture) -> Result<()> {
         read(&path)?.into_iter().filter(|figure| figure.arch == architecture.name() && figure.cores == 1).collect();
     ensure!(!before.is_empty(), "{} has no figures for {}", path.display(), architecture.name());
     let products = build::build(workspace, architecture, Profile::Release, SYSTEM, Voice::Quiet)?;
-    let run = measure(&products, architecture, 1, None)?;
+    let mut run = measure(&products, architecture, 1, None)?;
+    longest_visits(workspace, architecture, &mut run)?;
     ensure!(run.failures.is_empty(), "{}", run.failures.join("\n"));
     let difference = compare::compare(&before, &run.figures);
     ensure!(difference.is_complete(), "other figures than those kept: {difference}");
@@ -148,6 +159,14 @@ pub fn test(workspace: &Workspace, architecture: Architecture) -> Result<()> {
 /// Figures of local work on several cores, as a table for the book.
 pub fn scaling_table(root: &Path) -> Result<String> {
     scaling::for_book(root)
+}
+
+/// Searches for the longest visit, and adds the figure.
+fn longest_visits(workspace: &Workspace, architecture: Architecture, run: &mut Run) -> Result<Vec<Longest>> {
+    let longest = longest::figure(workspace, architecture)?;
+    let counts = longest.first().map(|visit| visit.instructions).into_iter().collect();
+    run.figures.push(Figure::of_few(longest::NAME, architecture, 1, counts)?);
+    Ok(longest)
 }
 
 /// What came of a run.
@@ -183,7 +202,8 @@ fn measure(products: &Products, architecture: Architecture, cores: u32, filter: 
                 let said = run.figures.len() - by_debugger;
                 let counted = format!("{said} measured, {} failed", run.failures.len());
                 ensure!(line == counted, "{}", guest.report(&format!("the guest counts {line}, but said {counted}")));
-                let nothing = run.figures.is_empty() && run.failures.is_empty();
+                let longest = filter.is_none_or(|filter| longest::NAME.contains(filter));
+                let nothing = run.figures.is_empty() && run.failures.is_empty() && !longest;
                 ensure!(!nothing, "no figure has a name with {:?} in it", filter.unwrap_or(""));
                 return Ok(run);
             }

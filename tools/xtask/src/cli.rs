@@ -36,6 +36,8 @@ pub enum Verb {
     Bench(BenchOptions),
     /// Show where the instructions of a figure go, step by step
     Trace(TraceOptions),
+    /// Search for the longest time, in instructions, for which interrupts stay off
+    Longest(LongestOptions),
     /// Boot under GDB, stopped before the first instruction
     Debug(RunOptions),
     /// Put faults into the kernel, one at a time; fails if there is one that no test notices
@@ -234,6 +236,23 @@ pub struct TraceOptions {
     /// Write the steps of all figures into tests/bench/steps.json, for the book
     #[arg(long, conflicts_with_all = ["arch", "figure"])]
     pub update: bool,
+}
+
+/// How long to search.
+#[derive(Args, Clone)]
+pub struct LongestOptions {
+    /// Architecture [default: both]
+    #[arg(long, value_enum)]
+    pub arch: Option<Architecture>,
+    /// Go on with further searches until so many seconds have passed, for each architecture
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seconds: u64,
+    /// The first number of the further searches; the same number, the same search
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub seed: u64,
+    /// Add what they find to tests/longest/found.txt, with which every search begins
+    #[arg(long)]
+    pub keep: bool,
 }
 
 /// Whose stacks to measure.

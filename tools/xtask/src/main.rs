@@ -7,8 +7,8 @@
 //! - [`test`] with [`tally`]: everything that is tested; [`guest`]: QEMU on a terminal of ours; [`shell`], [`boots`],
 //!   [`bad_boots`], [`last_words`] with [`gdb`], [`reproducible`]: what is tested that way;
 //! - [`check`] with [`unsafe_count`], [`loops`] and [`book`]: formatting, lints, style, what the book says; [`size`]: what the kernel weighs; [`depth`]: how deep its
-//!   stacks get; [`bench`]: what the kernel's services cost; [`trace`]: where the instructions go; [`probe`]: QEMU's eye
-//!   for both time and shared memory;
+//!   stacks get; [`bench`]: what the kernel's services cost; [`trace`]: where the instructions go; [`longest`]: how long
+//!   interrupts stay off; [`probe`]: QEMU's eye for both time and shared memory;
 //! - [`mutants`]: whether the tests would notice; [`debug`]: GDB; [`fresh_machine`]: the README's commands on a clean Debian.
 #![forbid(unsafe_code)]
 
@@ -27,6 +27,7 @@ mod gdb;
 mod guest;
 mod image;
 mod last_words;
+mod longest;
 mod loops;
 mod mutants;
 mod payload;
@@ -75,6 +76,7 @@ fn perform(verb: &Verb) -> Result<ExitCode> {
         Verb::Depth(options) => depth::command(&workspace, options),
         Verb::Bench(options) => bench::command(&workspace, options),
         Verb::Trace(options) => trace::command(&workspace, options),
+        Verb::Longest(options) => longest::command(&workspace, options),
         Verb::Debug(options) => debug::command(&workspace, options),
         Verb::Mutants(options) => mutants::command(&workspace, options),
         Verb::Boots(options) => boots::command(&workspace, options),

@@ -1,6 +1,5 @@
 //! The plugin with which QEMU looks into the running kernel (tools/probe, which says what it takes and writes): built when
 //! it is needed, with what cargo builds for this machine.
-#![expect(dead_code, reason = "those who look come next")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

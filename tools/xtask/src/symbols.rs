@@ -43,6 +43,12 @@ impl Symbols {
         self.functions.iter().find(|(_, _, known)| known == name).map(|(address, _, _)| *address)
     }
 
+    /// Where the function whose name ends like this begins and ends.
+    pub fn ending(&self, name: &str) -> Option<(u64, u64)> {
+        let found = self.functions.iter().find(|(_, _, known)| known.ends_with(name));
+        found.map(|(address, size, _)| (*address, address + size))
+    }
+
     /// The function that an address lies in, and where that starts.
     pub fn function_at(&self, address: u64) -> Option<(u64, &str)> {
         let after = self.functions.partition_point(|(start, _, _)| *start <= address);

@@ -9,7 +9,7 @@ use anos_abi::object::Method;
 use anos_abi::{Error, Kind, Rights};
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{bench, loops, trace};
+use crate::{bench, longest, loops, trace};
 
 /// The generated part with this name.
 pub fn part(root: &Path, name: &str) -> Result<String> {
@@ -25,6 +25,7 @@ pub fn part(root: &Path, name: &str) -> Result<String> {
         "steps-reply" => trace::book_table(root, "ipc/reply_recv/inter/w0"),
         "steps-missed" => trace::book_missed(root),
         "benchmarks-linux" => bench::book_table_linux(root),
+        "longest" => longest::book_table(root),
         _ => bail!("there is no generated part `{name}`"),
     }
 }
