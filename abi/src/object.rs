@@ -249,7 +249,7 @@ methods! {
     /// count; position (pages from the start; device memory only). Pass: for SchedContexts, the SchedControl of their
     /// core. Receive: slot of the first new capability, the others follow. New memory is clear; clearing goes in bounded
     /// steps, so the answer may be `Again`.
-    Untyped.UntypedRetype = 1, WRITE, [InvalidArgument, NotEnoughMemory, SlotOccupied, InvalidSlot, EmptySlot, WrongKind, TooDeep, Again], [RETYPE_COUNT, RETYPE_PAGES, CLEAR_PAGES];
+    Untyped.UntypedRetype = 1, WRITE, [InvalidArgument, NotEnoughMemory, SlotOccupied, InvalidSlot, EmptySlot, WrongKind, TooDeep, Again], [RETYPE_COUNT, RETYPE_SPACES, RETYPE_PAGES, CLEAR_PAGES];
     /// Words out: physical address; pages; pages used; 1 if device memory.
     Untyped.UntypedInfo = 2, READ, [], [];
 

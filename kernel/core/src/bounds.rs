@@ -12,12 +12,16 @@ pub const TIMER_STEPS: usize = 8;
 pub const TIMER_SCAN: usize = 4;
 /// Objects made by one retype.
 pub const RETYPE_COUNT: u64 = 64;
+/// AddressSpaces made by one retype: half of each root table is the kernel's, and has to be written.
+pub const RETYPE_SPACES: u64 = 8;
 /// Pages given a kind by one retype (Untyped apart: that touches none).
 pub const RETYPE_PAGES: u64 = 512;
 /// Pages cleared by one call.
 pub const CLEAR_PAGES: u64 = 4;
 /// Capabilities deleted by one call.
-pub const DELETE_STEPS: usize = 8;
+pub const DELETE_STEPS: usize = 4;
+/// Pages of a mapped Frame that goes with others; one of more is the last that a call deletes.
+pub const DELETE_PAGES: u64 = 32;
 /// Capabilities that may stem from one that is deleted alone, unless its parent stands right in front.
 pub const HEIRS: usize = 64;
 /// Slots of an ending table looked at by one call.

@@ -248,13 +248,16 @@ impl<M: Machine> Visit<'_, M> {
         if self.has_children(&slot)? {
             self.need_all()?;
         }
+        let mut steps = 0;
         // bound: DELETE_STEPS
-        for _ in 0..bounds::DELETE_STEPS {
+        while steps < bounds::DELETE_STEPS {
             let slot = self.slot(at)?;
             let Some(next) = slot.next.some() else { return Ok(()) };
-            if slot.is_empty() || self.held.store.see(next)?.depth <= slot.depth {
+            let child = self.held.store.see(next)?;
+            if slot.is_empty() || child.depth <= slot.depth {
                 return Ok(());
             }
+            steps += steps_of(child);
             self.delete(next)?;
         }
         Err(Error::Again.into())
@@ -272,8 +275,9 @@ impl<M: Machine> Visit<'_, M> {
         // bound: TABLE_SLOTS
         while cursor < end && deleted < bounds::DELETE_STEPS {
             let at = table_slot(table, cursor);
-            if at != own && !self.held.store.see(at)?.is_empty() {
-                deleted += 1;
+            let slot = self.held.store.see(at)?;
+            if at != own && !slot.is_empty() {
+                deleted += steps_of(slot);
                 // With all locks held, this fails only if there is more to do.
                 if self.delete_in_table(at).is_err() {
                     break;
@@ -311,6 +315,12 @@ impl<M: Machine> Visit<'_, M> {
         }
         Ok(())
     }
+}
+
+/// How much of what one call may do a deletion counts for. To unmap many pages is as much as one call does.
+fn steps_of(slot: &Slot) -> usize {
+    let unmaps = slot.kind == Kind::Frame as u8 && slot.space != 0;
+    if unmaps && slot.extent > bounds::DELETE_PAGES { bounds::DELETE_STEPS } else { 1 }
 }
 
 /// Whether something more can stem from a capability: depths end somewhere.

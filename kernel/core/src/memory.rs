@@ -107,11 +107,11 @@ impl<M: Machine> Visit<'_, M> {
         Ok(table)
     }
 
-    /// The entries at a position.
-    fn entries(&mut self, position: Position) -> Outcome<&mut [u64]> {
+    /// The entries at a position, and the machine, which knows what they say.
+    fn entries(&mut self, position: Position) -> Outcome<(&mut [u64], &M)> {
         let table = self.held.store.get(position.table)?;
         let end = position.index + position.count;
-        Ok(table.get_mut(position.index..end).ok_or(Error::InvalidArgument)?)
+        Ok((table.get_mut(position.index..end).ok_or(Error::InvalidArgument)?, self.machine))
     }
 
     /// Loads an address space on this core, or none, unless it is already.
@@ -241,17 +241,18 @@ impl<M: Machine> Visit<'_, M> {
         let position = Position { table, index: index_at(address, level), count, level };
         let mut mapping =
             Mapping { address: frame.object, rights, uncached: uncached == 1 || frame.device != 0, level };
-        if self.entries(position)?.iter().any(|entry| *entry != 0) {
+        let (entries, machine) = self.entries(position)?;
+        if entries.iter().any(|entry| *entry != 0) {
             return Err(Error::AlreadyMapped.into());
         }
-        // One borrow per entry: the machine makes it, the store holds it.
+        // The entries of pages in a row are as far apart as the first two.
+        let mut next = machine.leaf(mapping);
+        mapping.address += if level == 1 { PAGE_SIZE } else { LARGE };
+        let step = machine.leaf(mapping).wrapping_sub(next);
         // bound: RETYPE_PAGES
-        for n in 0..count {
-            let entry = self.machine.leaf(mapping);
-            if let Some(place) = self.entries(position)?.get_mut(n) {
-                *place = entry;
-            }
-            mapping.address += PAGE_SIZE;
+        for entry in entries {
+            *entry = next;
+            next = next.wrapping_add(step);
         }
         let space = self.held.store.record(root)?.space();
         let slot = self.held.store.get(request.at)?;
@@ -298,13 +299,11 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     fn clear_leaves(&mut self, position: Position, mut page: u64) -> Outcome {
+        let (entries, machine) = self.entries(position)?;
         // bound: RETYPE_PAGES
-        for n in 0..position.count {
-            let entry = self.entries(position)?.get(n).copied().unwrap_or(0);
-            if self.machine.entry(entry, position.level) == Entry::Leaf(page)
-                && let Some(place) = self.entries(position)?.get_mut(n)
-            {
-                *place = 0;
+        for entry in entries {
+            if machine.entry(*entry, position.level) == Entry::Leaf(page) {
+                *entry = 0;
             }
             page += PAGE_SIZE;
         }
@@ -325,7 +324,7 @@ impl<M: Machine> Visit<'_, M> {
         }
         let position = self.table_position(root, address, level)?;
         let entry = self.machine.table(table.object);
-        match self.entries(position)? {
+        match self.entries(position)?.0 {
             [place @ 0] => *place = entry,
             _ => return Err(Error::AlreadyMapped.into()),
         }
@@ -363,9 +362,10 @@ impl<M: Machine> Visit<'_, M> {
             self.held.store.own(slot.root)?;
             let level = u8::try_from(slot.extent).map_err(|_| Error::InvalidArgument)?;
             if let Some(position) = still(self.table_position(slot.root, slot.badge, level))? {
-                let entry = self.entries(position)?.first().copied().unwrap_or(0);
-                if self.machine.entry(entry, position.level) == Entry::Table(slot.object) {
-                    self.entries(position)?.fill(0);
+                let (entries, machine) = self.entries(position)?;
+                let entry = entries.first().copied().unwrap_or(0);
+                if machine.entry(entry, position.level) == Entry::Table(slot.object) {
+                    entries.fill(0);
                     self.shoot(slot.root)?;
                 }
             }

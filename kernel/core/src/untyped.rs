@@ -7,7 +7,7 @@
 use anos_abi::{Error, Kind, PAGE_SIZE, Rights};
 use anos_machine::{CoreId, CoreSet, Machine, Ref, SchedContext, Slot, SlotRef};
 
-use crate::bounds::{CLEAR_PAGES, MAX_TABLE_SLOTS, RETYPE_COUNT, RETYPE_PAGES};
+use crate::bounds::{CLEAR_PAGES, MAX_TABLE_SLOTS, RETYPE_COUNT, RETYPE_PAGES, RETYPE_SPACES};
 use crate::call::Request;
 use crate::context::core_numbered;
 use crate::family::may_derive;
@@ -115,7 +115,8 @@ impl<M: Machine> Visit<'_, M> {
             return Err(Error::InvalidArgument.into());
         }
         let (bytes, extent) = measure(kind, size, untyped.extent)?;
-        if !(1..=RETYPE_COUNT).contains(&count) || kind != Kind::Untyped && bytes * count > RETYPE_PAGES * PAGE_SIZE {
+        let most = if kind == Kind::AddressSpace { RETYPE_SPACES } else { RETYPE_COUNT };
+        if !(1..=most).contains(&count) || kind != Kind::Untyped && bytes * count > RETYPE_PAGES * PAGE_SIZE {
             return Err(Error::InvalidArgument.into());
         }
         let core = match kind {

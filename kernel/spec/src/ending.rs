@@ -8,7 +8,9 @@ use crate::state::{Address, CapId, Part, Place};
 use crate::{Outcome, Spec};
 
 /// Capabilities that one call deletes.
-const DELETE_STEPS: usize = 8;
+const DELETE_STEPS: usize = 4;
+/// Pages of a mapped Frame up to which it is one step; more are all that one call does.
+const DELETE_PAGES: u64 = 32;
 /// Slots of a table that one call empties.
 const TABLE_SLOTS: u64 = 64;
 /// Threads that one call wakes.
@@ -17,13 +19,22 @@ pub(crate) const WAKE_STEPS: usize = 16;
 impl Spec {
     /// Deletes what was derived from a capability, the newest first, and what was derived from that.
     pub(crate) fn revoke(&mut self, id: CapId) -> Outcome {
-        for _ in 0..DELETE_STEPS {
+        let mut steps = 0;
+        while steps < DELETE_STEPS {
             // (It may itself have been in what ended.)
             let newest = self.capabilities.get(&id).and_then(|capability| capability.children.front().copied());
             let Some(newest) = newest else { return Ok(()) };
+            steps += self.steps_of(newest);
             self.delete(newest)?;
         }
         Err(Error::Again)
+    }
+
+    /// How many steps a deletion counts for.
+    fn steps_of(&self, id: CapId) -> usize {
+        let capability = self.cap(id);
+        let unmaps = capability.kind == Kind::Frame && capability.mapped.is_some();
+        if unmaps && capability.size > DELETE_PAGES { DELETE_STEPS } else { 1 }
     }
 
     /// Deletes a capability. If it was the last one to its object, the object ends.
@@ -84,7 +95,7 @@ impl Spec {
         let mut deleted = 0;
         while next < end && deleted < DELETE_STEPS {
             if let Some(id) = self.at(Place::Table(table, next)).filter(|&id| id != own) {
-                deleted += 1;
+                deleted += self.steps_of(id);
                 if self.delete_inside(id, true).is_err() {
                     break;
                 }

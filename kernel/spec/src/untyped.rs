@@ -11,6 +11,8 @@ use crate::{Outcome, Spec};
 
 /// Objects that one call makes.
 const MOST_OBJECTS: u64 = 64;
+/// The same, of AddressSpaces.
+const MOST_SPACES: u64 = 8;
 /// Pages that one call makes into objects. (An Untyped isn't touched: it may be larger.)
 const MOST_PAGES: u64 = 512;
 /// Pages that the kernel clears in one go.
@@ -61,7 +63,8 @@ impl Spec {
             return Err(Error::InvalidArgument);
         }
         let bytes = bytes_of(kind, size, untyped.size)?;
-        if !(1..=MOST_OBJECTS).contains(&count) || kind != Kind::Untyped && bytes * count > MOST_PAGES * PAGE_SIZE {
+        let most = if kind == Kind::AddressSpace { MOST_SPACES } else { MOST_OBJECTS };
+        if !(1..=most).contains(&count) || kind != Kind::Untyped && bytes * count > MOST_PAGES * PAGE_SIZE {
             return Err(Error::InvalidArgument);
         }
         // SchedContexts are of the core whose SchedControl is passed.

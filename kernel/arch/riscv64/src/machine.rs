@@ -126,8 +126,9 @@ impl Machine for Port<'_> {
         let kernel = to_usize(self.platform.mode.window().wrapping_add(self.platform.root)) as *const Table;
         // SAFETY: the kernel's root table, in the direct map; nobody writes to it once the boot hart has made it.
         let kernel = unsafe { &*kernel };
-        let (_, upper) = root.split_at_mut(256);
-        upper.copy_from_slice(kernel.split_at(256).1);
+        for index in 256..512 {
+            root[index] = kernel[index];
+        }
         // The kernel must find itself through this root from the moment it is loaded. A fence for one address space, as
         // in `load_root`, doesn't order accesses to mappings that are the same in all.
         csr::flush_translations();

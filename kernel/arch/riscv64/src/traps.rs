@@ -95,12 +95,18 @@ fn interrupt(waiting: u64) -> Event {
         csr::clear_pending(csr::SOFTWARE);
         return Event::Kick;
     }
+    // Before the timer: one that has come again and again must not keep drivers waiting.
+    if waiting & csr::EXTERNAL != 0
+        && let Some(line) = platform.interrupts.claim()
+    {
+        return Event::Interrupt(line);
+    }
     if waiting & csr::TIMER != 0 {
         time::set_timer(platform, u64::MAX);
         return Event::Timer;
     }
     // Nothing to claim: another cause has taken it away again. To look again does no harm.
-    platform.interrupts.claim().map_or(Event::Kick, Event::Interrupt)
+    Event::Kick
 }
 
 /// What the processor says about a fault. Alignment faults and page faults name an address.

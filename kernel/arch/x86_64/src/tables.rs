@@ -195,10 +195,8 @@ pub fn fill_root(root: &mut [u64; 512]) {
     let kernel = (WINDOW + kernel_root()) as *const [u64; 512];
     // SAFETY: the kernel's root table is mapped at the window, and nobody writes it after boot.
     let kernel = unsafe { &*kernel };
-    if let (Some(upper), Some(kernel)) = (root.get_mut(256..), kernel.get(256..)) {
-        for (entry, kernel) in upper.iter_mut().zip(kernel) {
-            *entry = *kernel;
-        }
+    for index in 256..512 {
+        root[index] = kernel[index];
     }
 }
 
