@@ -215,20 +215,23 @@ fn sample() -> Option<Sample> {
     const PATIENCE: u32 = 100_000;
     /// Ticks that are seen. What was before the first is not known, so it is never the best.
     const TICKS: u32 = 5;
-    let mut best = Sample { tsc: 0, unsure: u64::MAX, pit: 0, countdown: 0 };
-    let (mut last, mut last_pit, mut seen) = (0, 0_u16, 0);
+    let mut best = Sample { tsc: 0, unsure: 0, pit: 0, countdown: 0 };
+    let (mut last, mut last_pit, mut seen, mut shortest) = (0, 0_u16, 0, u64::MAX);
     for _ in 0..PATIENCE {
         let before = cpu::tsc();
         // The latch holds what the count is now; how long it takes to fetch it doesn't matter.
         cpu::out8(PIT_COMMAND, 0b1000_0000);
         let late = cpu::tsc();
-        let countdown = apic::countdown();
         let low = cpu::in8(PIT_CHANNEL_2);
         let pit = u16::from_le_bytes([low, cpu::in8(PIT_CHANNEL_2)]);
         // If it ticked once since the last reading, that was then or later; if more often, about one tick ago or later.
         if let Some(tick) = before.wrapping_sub(last).checked_div(last_pit.wrapping_sub(pit).into()) {
+            let countdown = apic::countdown();
             let unsure = late.wrapping_sub(before).wrapping_add(tick);
-            if unsure < best.unsure {
+            // With what it took to read the countdown: the machine may have been interrupted just before that, too.
+            let whole = cpu::tsc().wrapping_sub(before).wrapping_add(tick);
+            if whole < shortest {
+                shortest = whole;
                 best = Sample { tsc: late.wrapping_sub(unsure / 2), unsure, pit, countdown };
             }
             seen += 1;

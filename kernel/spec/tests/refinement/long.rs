@@ -194,7 +194,7 @@ fn a_family_is_revoked_a_few_at_a_time() {
             sim.copy(from, 15);
         }
     });
-    assert_eq!(desk.repeat(slot::CAP_TABLE, Method::CapTableRevoke, &[origin.into()], 0, 0), 3);
+    assert_eq!(desk.repeat(slot::CAP_TABLE, Method::CapTableRevoke, &[origin.into()], 0, 0), 7);
 }
 
 #[test]
