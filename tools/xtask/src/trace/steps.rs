@@ -37,7 +37,7 @@ pub fn step(chain: &Chain) -> String {
     let ours = || chain.iter().filter(|frame| frame.ours);
     let of = |frame: &Frame, exact: bool| {
         let fits = |rule: &&str| is_exact(rule) == exact && matches(rule, &frame.name);
-        STEPS.iter().find(|(_, rules)| rules.iter().any(|rule| fits(&rule))).map(|(step, _)| (*step).to_owned())
+        STEPS.iter().find(|(_, rules)| rules.iter().any(&fits)).map(|(step, _)| (*step).to_owned())
     };
     let found = ours().find_map(|frame| of(frame, true).or_else(|| of(frame, false)));
     found.unwrap_or_else(|| format!("other: {}", ours().next().map_or("?", |frame| &frame.name)))
