@@ -253,7 +253,9 @@ impl<M: Machine> Visit<'_, M> {
 
     pub(crate) fn debug_page(&mut self, request: &Request) -> Outcome {
         let record = self.page(request)?;
-        self.answer.tell([record.kind().into(), record.homes().0, record.loaded().0])
+        let (kind, homes) = (record.kind().into(), record.homes().0);
+        let loaded = self.loaded(request.words[0] & !(PAGE_SIZE - 1))?;
+        self.answer.tell([kind, homes, loaded.0])
     }
 
     pub(crate) fn debug_thread(&mut self, request: &Request) -> Outcome {

@@ -136,14 +136,24 @@ impl<M: Machine> Visit<'_, M> {
     /// loaded it, and is told here which ones have gone on to others: so going to and fro between two costs nothing.
     fn own_space(&mut self, root: u64) -> Outcome<CoreSet> {
         self.need(Ref::<AddressSpace>::at(root))?;
+        let loaded = self.loaded(root)?;
+        self.held.store.record(root)?.set_loaded(loaded);
+        // Those that have gone on are at home here no longer.
+        self.held.store.own(root)?;
+        Ok(loaded)
+    }
+
+    /// The cores on which an address space is loaded now.
+    pub(crate) fn loaded(&mut self, root: u64) -> Outcome<CoreSet> {
         let mut rest = self.held.store.record(root)?.loaded();
+        let mut loaded = CoreSet::NONE;
         // bound: MAX_CORES
         while let Some(core) = rest.pop() {
-            if self.held.core(core)?.loaded != root {
-                self.held.store.record(root)?.remove_loaded(core);
+            if self.held.core(core)?.loaded == root {
+                loaded.insert(core);
             }
         }
-        Ok(self.held.store.own(root)?.loaded())
+        Ok(loaded)
     }
 
     /// Under which tag this core knows a space, and whether it must forget what it knows there: another space's, or of a

@@ -444,9 +444,9 @@ impl PageRecord {
         self.loaded.fetch_or(core.bit(), Ordering::Relaxed);
     }
 
-    /// A core is known to have loaded another one.
-    pub fn remove_loaded(&self, core: CoreId) {
-        self.loaded.fetch_and(!core.bit(), Ordering::Relaxed);
+    /// Who has it loaded still. With the locks of all its homes.
+    pub fn set_loaded(&self, cores: CoreSet) {
+        self.loaded.store(cores.0, Ordering::Relaxed);
     }
 
     /// AddressSpace: its id, never used twice; 0 for what is none.

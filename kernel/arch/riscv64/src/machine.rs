@@ -126,6 +126,7 @@ impl Machine for Port<'_> {
         let kernel = to_usize(self.platform.mode.window().wrapping_add(self.platform.root)) as *const Table;
         // SAFETY: the kernel's root table, in the direct map; nobody writes to it once the boot hart has made it.
         let kernel = unsafe { &*kernel };
+        #[expect(clippy::manual_memcpy, reason = "that would be a call, which asks about alignment first")]
         for index in 256..512 {
             root[index] = kernel[index];
         }

@@ -195,6 +195,7 @@ pub fn fill_root(root: &mut [u64; 512]) {
     let kernel = (WINDOW + kernel_root()) as *const [u64; 512];
     // SAFETY: the kernel's root table is mapped at the window, and nobody writes it after boot.
     let kernel = unsafe { &*kernel };
+    #[expect(clippy::manual_memcpy, reason = "the compiler would make that a string instruction, a loop in microcode")]
     for index in 256..512 {
         root[index] = kernel[index];
     }

@@ -98,7 +98,10 @@ impl Stage {
                 held.store.join(RAM_BASE)?;
                 held.store.record(RAM_BASE)?.add_loaded(core(me));
             }
-            Deed::Unload => held.store.record(RAM_BASE)?.remove_loaded(core(me)),
+            Deed::Unload => {
+                let record = held.store.own(RAM_BASE)?;
+                record.set_loaded(CoreSet(record.loaded().0 & !core(me).bit()));
+            }
             Deed::Shoot => {
                 let record = held.store.own(RAM_BASE)?;
                 assert!(record.loaded().is_within(record.homes()), "who has it loaded is at home there");

@@ -38,7 +38,7 @@ pub fn faults(name: &str) -> bool {
 
 /// Whether a figure can be traced: it is the length of ways between two stamps.
 pub fn is_traced(name: &str, unit: &str) -> bool {
-    unit == crate::bench::figures::INSTRUCTIONS && name != crate::bench::BOOT
+    unit == crate::bench::figures::INSTRUCTIONS && name != crate::bench::BOOT && name != crate::longest::NAME
 }
 
 #[cfg(test)]
@@ -59,5 +59,6 @@ mod tests {
         assert!(is_traced("cap/copy", "instructions"));
         assert!(!is_traced("boot/root", "instructions"));
         assert!(!is_traced("memory/idle", "bytes"));
+        assert!(!is_traced("path/longest", "instructions"));
     }
 }
