@@ -3,7 +3,7 @@
 //! - A fenced block of code stands behind `<!-- quote: PATH -->`; each piece of it (pieces are parted by lines that
 //!   consist of `...`) occurs in that file, in this order. White space doesn't count.
 //! - What stands between `<!-- generated: NAME -->` and `<!-- end: NAME -->` is made by [`generated`] from the ABI,
-//!   and so is one picture: the chart of what the kernel's services cost.
+//!   and so are two pictures: what the kernel's services cost, and the steps of a call.
 //!   The sizes are the exception: they depend on the compiler, so [`check`] only wants them to be there.
 //! - Relative links lead to a file, and to a heading in it; inside the book they stay inside the book.
 //! - Paths in code spans (`kernel/core/src/ipc.rs`) exist, and so do the verbs and options of `cargo xtask`.
@@ -20,8 +20,8 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::CommandFactory;
 
-use crate::bench;
 use crate::cli::Cli;
+use crate::{bench, trace};
 use markdown::Page;
 
 /// Languages whose blocks are quotations. Others are what people type and what they see then.
@@ -39,7 +39,7 @@ pub fn check(root: &Path) -> Result<usize> {
         checker.page(page)?;
     }
     checker.summary(&pages);
-    checker.chart()?;
+    checker.pictures()?;
     if checker.problems.is_empty() {
         return Ok(checker.checked);
     }
@@ -64,20 +64,21 @@ pub fn update(root: &Path, size: Option<&str>) -> Result<Vec<PathBuf>> {
             changed.push(page.path);
         }
     }
-    if let Some(chart) = stale_chart(root)? {
-        fs::write(root.join(bench::CHART), chart)?;
-        changed.push(bench::CHART.into());
+    for (path, picture) in stale_pictures(root)? {
+        fs::write(root.join(path), picture)?;
+        changed.push(path.into());
     }
     Ok(changed)
 }
 
-/// What the chart should be, if it is something else. Where there are no figures, there is no chart.
-fn stale_chart(root: &Path) -> Result<Option<String>> {
+/// The pictures that should be something else, and what. Where there are no figures, there is none.
+fn stale_pictures(root: &Path) -> Result<Vec<(&'static str, String)>> {
     if !bench::kept(root).exists() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    let chart = bench::chart(root)?;
-    Ok((fs::read_to_string(root.join(bench::CHART)).ok().as_ref() != Some(&chart)).then_some(chart))
+    let mut stale = vec![(bench::CHART, bench::chart(root)?), (trace::PICTURE, trace::picture(root)?)];
+    stale.retain(|(path, picture)| fs::read_to_string(root.join(path)).ok().as_ref() != Some(picture));
+    Ok(stale)
 }
 
 /// The README and every page of the book, in the order of their paths.
@@ -208,9 +209,9 @@ impl Checker<'_> {
         }
     }
 
-    fn chart(&mut self) -> Result<()> {
-        if stale_chart(self.root)?.is_some() {
-            self.problems.push(format!("{} is stale: cargo xtask check --update-book", bench::CHART));
+    fn pictures(&mut self) -> Result<()> {
+        for (path, _) in stale_pictures(self.root)? {
+            self.problems.push(format!("{path} is stale: cargo xtask check --update-book"));
         }
         Ok(())
     }

@@ -2,13 +2,14 @@
 //!
 //! - [`figure`]: which ways of which threads a figure counts; [`run`] with [`log`]: the guest, and what it executes;
 //! - [`source`]: from addresses to functions of the source; [`steps`]: from these to steps;
-//! - [`kept`]: the steps as they are kept for the book.
+//! - [`kept`]: the steps as they are kept for the book; [`picture`]: those of a call as a picture.
 //!
 //! What is traced is what the same run of the guest measures, to the last instruction; if it isn't, that is an error.
 
 mod figure;
 mod kept;
 mod log;
+mod picture;
 mod run;
 mod source;
 mod steps;
@@ -121,6 +122,14 @@ fn shown(architecture: Architecture, name: &str, counts: &Counts) -> String {
     }
     let _ = writeln!(text, "{:>8}  all", counts.total());
     text
+}
+
+/// The picture of one call, in the book.
+pub const PICTURE: &str = "book/images/call-steps.svg";
+
+/// What [`PICTURE`] shall hold.
+pub fn picture(root: &Path) -> Result<String> {
+    Ok(picture::svg(&kept::read(root)?, "ipc/call/inter/w0"))
 }
 
 /// For the book: one figure's steps as they begin.

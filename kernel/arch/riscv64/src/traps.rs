@@ -79,11 +79,12 @@ fn resume(hart: &mut Hart, thread: Ref<Thread>) {
 /// off: the kernel looks for itself, and nothing can slip in between looking and waiting.
 fn wait() -> Event {
     loop {
+        // If one waits already, this is no wait.
+        csr::wait();
         let waiting = csr::pending() & csr::enabled();
         if waiting != 0 {
             return interrupt(waiting);
         }
-        csr::wait();
     }
 }
 

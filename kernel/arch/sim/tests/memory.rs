@@ -117,6 +117,7 @@ fn retype_refuses_what_makes_no_sense_and_changes_nothing() {
         (vec![Kind::Endpoint as u64, 0, 0], Error::InvalidArgument),
         (vec![Kind::Endpoint as u64, 0, 65], Error::InvalidArgument),
         (vec![Kind::Endpoint as u64, 0, u64::MAX], Error::InvalidArgument),
+        (vec![Kind::AddressSpace as u64, 0, 9], Error::InvalidArgument),
         (vec![Kind::Endpoint as u64, 0, 1, 1], Error::InvalidArgument),
         (vec![Kind::Frame as u64, 0, 1], Error::InvalidArgument),
         (vec![Kind::Frame as u64, 513, 1], Error::InvalidArgument),
@@ -282,6 +283,26 @@ fn deleting_a_frame_unmaps_it_on_every_core() {
     sim.check();
     for core in 0..3 {
         assert!(sim.access(core_id(core), Access::Load, PLACE, 0).is_err(), "core {core}");
+    }
+}
+
+#[test]
+fn one_call_takes_one_large_mapping_away() {
+    let mut sim = Sim::boot(1);
+    tables(&mut sim, slot::ADDRESS_SPACE, PLACE);
+    for (pages, calls) in [(32, 1), (33, 4)] {
+        let frame = sim.make(Kind::Frame, pages);
+        for place in 0..3 {
+            let copy = sim.copy(frame, 15);
+            sim.ok(copy, Method::FrameMap, &[PLACE + place * pages * PAGE_SIZE, READ_WRITE], slot::ADDRESS_SPACE);
+        }
+        let mut made = 1;
+        while sim.call(BOOT, slot::CAP_TABLE, Method::CapTableRevoke, &[frame.into()], 0, 0).result().is_err() {
+            made += 1;
+            sim.check();
+        }
+        assert_eq!(made, calls, "{pages} pages");
+        assert!(sim.access(BOOT, Access::Load, PLACE, 0).is_err());
     }
 }
 
