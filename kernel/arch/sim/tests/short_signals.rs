@@ -81,6 +81,23 @@ fn a_signal_to_a_more_urgent_thread_and_its_next_wait_go_the_short_way() {
 }
 
 #[test]
+fn who_is_interrupted_goes_on_before_others_of_its_priority() {
+    // One more urgent is enough.
+    let mut stage = Stage::new(LOW, LOW + 1);
+    let other = stage.sim.spawn(CORE, LOW);
+    stage.sim.pass(1000);
+    let went = stage.short(|stage| {
+        stage.signal(stage.low);
+        assert_eq!(stage.runs(), Some(stage.high.thread));
+    });
+    assert_eq!(went, 1);
+    // Behind the interrupted one stands the other one; the timer is set for the end of its turn.
+    stage.wait(stage.high);
+    assert_eq!(stage.runs(), Some(stage.low.thread), "it has the rest of its turn");
+    assert_eq!(stage.sim.state(other), ThreadState::Ready);
+}
+
+#[test]
 fn between_two_address_spaces_too() {
     for tags in [0, 8] {
         let config = anos_sim::Config { tags, ..anos_sim::Config::cores(2) };
