@@ -9,7 +9,7 @@
 //! - [`peers`]: what others need; [`table`]: both, for people; [`chart`]: both, as a picture in the book.
 
 mod boot;
-mod chart;
+pub mod chart;
 mod compare;
 pub mod figures;
 mod linux;

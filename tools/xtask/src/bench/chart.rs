@@ -58,36 +58,42 @@ fn rows<'a>(figures: &'a [Figure], peers: &Peers) -> Vec<Row<'a>> {
     rows
 }
 
-/// What is the same in every picture.
+/// What is around this chart's bars.
 fn frame(height: u64) -> String {
+    let mut picture =
+        card((WIDTH, height), "Instructions that Anos and seL4 need for the same", "instructions, user to user");
+    for (architecture, x) in Architecture::ALL.iter().zip(BARS) {
+        line(&mut picture, format_args!(r##"<text x="{x}" y="74" {HEADING}>{}</text>"##, architecture.name()));
+    }
+    for (name, x, colour) in [("Anos", 30, "#1d4f91"), ("seL4, one core", 100, "#b9bfc6")] {
+        line(&mut picture, format_args!(r##"<rect x="{x}" y="52" width="11" height="11" fill="{colour}"/>"##));
+        line(&mut picture, format_args!(r##"<text x="{}" y="62" fill="#66727e">{name}</text>"##, x + 16));
+    }
+    picture
+}
+
+/// How a heading looks in the book's pictures.
+pub const HEADING: &str = r##"font-weight="bold" fill="#1c2733""##;
+
+/// The beginning of every picture: a card with a heading. It still lacks its end, `</svg>`.
+pub fn card((width, height): (u64, u64), title: &str, heading: &str) -> String {
     let mut picture = String::new();
     let font = "DejaVu Sans, Verdana, Helvetica, Arial, sans-serif";
     line(
         &mut picture,
         format_args!(
-            r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="{font}" font-size="12">"##
+            r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="{font}" font-size="12">"##
         ),
     );
-    line(&mut picture, format_args!("<title>Instructions that Anos and seL4 need for the same</title>"));
-    let (width, height) = (WIDTH - 2, height - 2);
+    line(&mut picture, format_args!("<title>{title}</title>"));
+    let (width, height) = (width - 2, height - 2);
     line(
         &mut picture,
         format_args!(
             r##"<rect x="1" y="1" width="{width}" height="{height}" rx="10" fill="#fdfdfb" stroke="#c9c9c2"/>"##
         ),
     );
-    let heading = r##"font-weight="bold" fill="#1c2733""##;
-    line(
-        &mut picture,
-        format_args!(r##"<text x="30" y="34" font-size="13" {heading}>instructions, user to user</text>"##),
-    );
-    for (architecture, x) in Architecture::ALL.iter().zip(BARS) {
-        line(&mut picture, format_args!(r##"<text x="{x}" y="74" {heading}>{}</text>"##, architecture.name()));
-    }
-    for (name, x, colour) in [("Anos", 30, "#1d4f91"), ("seL4, one core", 100, "#b9bfc6")] {
-        line(&mut picture, format_args!(r##"<rect x="{x}" y="52" width="11" height="11" fill="{colour}"/>"##));
-        line(&mut picture, format_args!(r##"<text x="{}" y="62" fill="#66727e">{name}</text>"##, x + 16));
-    }
+    line(&mut picture, format_args!(r##"<text x="30" y="34" font-size="13" {HEADING}>{heading}</text>"##));
     picture
 }
 
@@ -98,7 +104,8 @@ fn bar(picture: &mut String, (x, y): (u64, u64), (number, most): (u64, u64), col
     line(picture, format_args!(r##"<text x="{x}" y="{y}" font-size="11" fill="#66727e">{number}</text>"##));
 }
 
-fn line(picture: &mut String, arguments: std::fmt::Arguments<'_>) {
+/// Adds a line to a picture.
+pub fn line(picture: &mut String, arguments: std::fmt::Arguments<'_>) {
     // Writing to a string can't fail.
     let _ = writeln!(picture, "{arguments}");
 }

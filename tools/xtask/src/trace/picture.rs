@@ -1,9 +1,8 @@
 //! One call as a picture for the book: each step as a bar that begins where the one before it ended. Made from the kept
 //! steps and nothing else, so the same steps give the same file.
 
-use std::fmt::Write;
-
 use super::kept::Kept;
+use crate::bench::chart::{HEADING, card, line};
 use crate::target::Architecture;
 
 const WIDTH: u64 = 860;
@@ -59,37 +58,13 @@ pub fn svg(steps: &[Kept], name: &str) -> String {
 
 /// What is around the bars.
 fn frame(height: u64, name: &str, totals: [u64; 2]) -> String {
-    let mut picture = String::new();
-    let font = "DejaVu Sans, Verdana, Helvetica, Arial, sans-serif";
-    line(
-        &mut picture,
-        format_args!(
-            r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="{font}" font-size="12">"##
-        ),
-    );
-    line(&mut picture, format_args!("<title>The steps of {name}, in instructions</title>"));
-    let (width, height) = (WIDTH - 2, height - 2);
-    line(
-        &mut picture,
-        format_args!(
-            r##"<rect x="1" y="1" width="{width}" height="{height}" rx="10" fill="#fdfdfb" stroke="#c9c9c2"/>"##
-        ),
-    );
-    let heading = r##"font-weight="bold" fill="#1c2733""##;
-    line(
-        &mut picture,
-        format_args!(r##"<text x="30" y="34" font-size="13" {heading}>{name}, from program to program</text>"##),
-    );
+    let title = format!("The steps of {name}, in instructions");
+    let mut picture = card((WIDTH, height), &title, &format!("{name}, from program to program"));
     for ((architecture, x), total) in Architecture::ALL.iter().zip(BARS).zip(totals) {
         let name = architecture.name();
-        line(&mut picture, format_args!(r##"<text x="{x}" y="60" {heading}>{name}: {total} instructions</text>"##));
+        line(&mut picture, format_args!(r##"<text x="{x}" y="60" {HEADING}>{name}: {total} instructions</text>"##));
     }
     picture
-}
-
-fn line(picture: &mut String, arguments: std::fmt::Arguments<'_>) {
-    // Writing to a string can't fail.
-    let _ = writeln!(picture, "{arguments}");
 }
 
 #[cfg(test)]
