@@ -132,7 +132,7 @@ pub fn start<M: Machine>(kernel: &Kernel, machine: &mut M, found: &Found<'_>) ->
     check_devicetree(&found.devicetree)?;
     let chosen = choose(found, &payload, machine.levels())?;
     let held = kernel.hold(CoreId::BOOT, CoreSet::ALL, || machine.relax());
-    let visit = Visit { held, machine, kernel, me: CoreId::BOOT, answer: Answer::none() };
+    let visit = Visit { held, machine, kernel, me: CoreId::BOOT, short: false, answer: Answer::none() };
     let (next, end) = (chosen.address, chosen.address + chosen.bytes);
     let mut builder = Builder { visit, found, payload, base: next, next, end, untyped: 0 };
     match builder.build() {
@@ -413,8 +413,8 @@ impl<M: Machine> Builder<'_, M> {
         for (slot, part) in
             [(slot::CAP_TABLE, Part::Table), (slot::ADDRESS_SPACE, Part::Space), (slot::SCHED_CONTEXT, Part::Context)]
         {
-            let source = self.visit.slot(at(table, slot))?;
-            self.visit.derive(at(table, slot), part.of(thread), source)?;
+            let source = self.visit.slot(at(table, slot))?.copy();
+            self.visit.derive(at(table, slot), part.of(thread), &source)?;
         }
         let record = self.visit.held.store.get(thread)?;
         record.registers.pc = self.payload.entry;

@@ -3,26 +3,27 @@
 use anos_abi::{Error, Kind, Operation, Rights, Slots, Status, SystemCall, fault};
 use anos_machine::{Machine, Reason, Ref, Slot, SlotRef, Stop, Thread, records};
 
+use crate::ipc::SEND;
 use crate::{Outcome, Visit};
 
 /// A call on a kernel object, as the caller's registers put it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Request {
+pub(crate) struct Request<'a> {
     /// The calling thread.
     pub caller: Ref<Thread>,
     /// Where the called capability lies.
     pub at: SlotRef,
     /// The called capability.
-    pub target: Slot,
+    pub target: &'a Slot,
     /// The method's number.
     pub label: u64,
     /// The arguments.
-    pub words: [u64; 8],
+    pub words: &'a [u64; 8],
     /// The slots to pass from and receive into.
     pub slots: Slots,
 }
 
-impl Request {
+impl Request<'_> {
     /// Where the passed capability lies; an error if there is none.
     pub fn passed<M: Machine>(&self, visit: &mut Visit<'_, M>) -> Outcome<SlotRef> {
         let at = visit.find(self.caller, self.slots.pass().into())?;
@@ -113,7 +114,7 @@ impl<M: Machine> Visit<'_, M> {
     fn dispatch(&mut self, thread: Ref<Thread>) -> Outcome {
         let record = self.held.store.get(thread)?;
         // Whatever it sent last, it was no fault that it sends now.
-        record.sending = crate::ipc::SEND;
+        record.sending = SEND;
         let registers = &record.registers;
         let operation = Operation(registers.operation);
         let deadline = registers.deadline;
@@ -124,9 +125,9 @@ impl<M: Machine> Visit<'_, M> {
             return self.finish(thread, Status::OK, 0, 0, &[0; 8]);
         }
         let at = self.find(thread, operation.target().into())?;
-        let target = self.slot(at)?;
+        let target = self.slot(at)?.copy();
         match call {
-            SystemCall::Send | SystemCall::Call => self.send_to(thread, at, target, call, deadline),
+            SystemCall::Send | SystemCall::Call => self.send_to(thread, at, &target, call, deadline),
             SystemCall::Recv => self.receive_from(thread, &target, deadline, reply),
             SystemCall::ReplyRecv => {
                 let reply_at = self.check_receive(thread, &target, reply, true)?;
@@ -143,10 +144,10 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     /// Send or call: a message to a thread, a signal, an answer, or a method of a kernel object.
-    fn send_to(&mut self, thread: Ref<Thread>, at: SlotRef, target: Slot, call: SystemCall, deadline: u64) -> Outcome {
+    fn send_to(&mut self, thread: Ref<Thread>, at: SlotRef, target: &Slot, call: SystemCall, deadline: u64) -> Outcome {
         match target.kind() {
             Kind::Empty => Err(Error::EmptySlot.into()),
-            Kind::Endpoint => self.send(thread, &target, call == SystemCall::Call, deadline),
+            Kind::Endpoint => self.send(thread, target, call == SystemCall::Call, deadline),
             Kind::Notification => {
                 if !target.rights().contains(Rights::WRITE) {
                     return Err(Error::MissingRights.into());
@@ -161,24 +162,31 @@ impl<M: Machine> Visit<'_, M> {
                 self.reply(thread, at)?;
                 self.finish(thread, Status::OK, 0, 0, &[0; 8])
             }
-            _ => {
-                let registers = &self.held.store.get(thread)?.registers;
-                let (label, words, slots) = (registers.label, records::copy(&registers.words), Slots(registers.slots));
-                let request = Request { caller: thread, at, target, label, words, slots };
-                let mut refusal = 0;
-                if let Err(stop) = self.invoke(&request) {
-                    match stop.reason() {
-                        // A refusal is an answer like any server's: a label.
-                        Reason::Refused(error) => refusal = error as u64,
-                        Reason::Elsewhere(_) | Reason::Everywhere => return Err(stop),
-                    }
-                    self.answer = Answer::none();
-                }
-                let Answer { words, status } = &self.answer;
-                self.held.store.get(thread)?.registers.answer(status.0, refusal, 0, words);
-                Ok(())
-            }
+            _ => self.method(thread, at, target),
         }
+    }
+
+    /// A method of the kernel object that a capability leads to, called by the running thread. Not inlined: the kernel is
+    /// smaller so.
+    #[inline(never)]
+    pub(crate) fn method(&mut self, thread: Ref<Thread>, at: SlotRef, target: &Slot) -> Outcome {
+        let registers = &self.held.store.get(thread)?.registers;
+        let (label, words, slots) = (registers.label, records::copy(&registers.words), Slots(registers.slots));
+        let request = Request { caller: thread, at, target, label, words: &words, slots };
+        let mut refusal = 0;
+        if let Err(stop) = self.invoke(&request) {
+            match stop.reason() {
+                // A refusal is an answer like any server's: a label.
+                Reason::Refused(error) => refusal = error as u64,
+                Reason::Elsewhere(_) | Reason::Everywhere => return Err(stop),
+            }
+            self.answer = Answer::none();
+        }
+        let Answer { words, status } = &self.answer;
+        let record = self.held.store.get(thread)?;
+        record.sending = SEND;
+        record.registers.answer(status.0, refusal, 0, words);
+        Ok(())
     }
 
     /// A method has put new capabilities into the receive slots.

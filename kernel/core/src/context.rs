@@ -144,7 +144,7 @@ impl<M: Machine> Visit<'_, M> {
         let cause = context.is_none().into();
         let [kind, _, told_cause] = self.held.store.see(thread)?.fault;
         let told = told || kind == FaultKind::NoTime as u64 && told_cause == cause;
-        let handler = self.slot(Part::FaultEndpoint.of(thread))?;
+        let handler = self.slot(Part::FaultEndpoint.of(thread))?.copy();
         // (A handler that is passive itself can't take this: it brings no time.)
         let faults = !told && handler.kind() == Kind::Endpoint && !self.passive_waits(Ref::at(handler.object))?;
         if faults {
@@ -303,7 +303,7 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     pub(crate) fn sched_control_limit(&mut self, request: &Request) -> Outcome {
-        let [budget, period, faults, ..] = request.words;
+        let [budget, period, faults, ..] = *request.words;
         let core = core_numbered(request.target.object)?;
         let at = Ref::<SchedContext>::at(request.passed_object(self, Kind::SchedContext, Rights::WRITE)?);
         let limited = SHORTEST_BUDGET_NS <= budget && budget <= period && period <= LONGEST_PERIOD_NS;

@@ -5,15 +5,15 @@
 //! and "the last one" is a look at two neighbours. Deleting unlinks; what was derived stays, and belongs to the next
 //! one up: it rises, lest a newer sibling in front of it take it over. Revoking deletes what follows while it is deeper.
 
-use anos_abi::{Error, Kind};
+use anos_abi::{Error, Kind, Rights};
 use anos_machine::{Machine, Slot, SlotRef};
 
 use crate::{Outcome, Visit, bounds};
 
 impl<M: Machine> Visit<'_, M> {
     /// The capability in a slot.
-    pub fn slot(&mut self, slot: SlotRef) -> Outcome<Slot> {
-        Ok(*self.held.store.see(slot)?)
+    pub fn slot(&self, slot: SlotRef) -> Outcome<&Slot> {
+        self.held.store.see(slot)
     }
 
     /// A capability and its neighbours in the family are about to change.
@@ -28,63 +28,45 @@ impl<M: Machine> Visit<'_, M> {
     ///
     /// It goes one deeper, or as deep as what follows if that is a deeper descendant: else it would take what a
     /// deleted sibling left behind for its own.
-    pub fn derive(&mut self, parent: SlotRef, to: SlotRef, mut content: Slot) -> Outcome {
+    pub fn derive(&mut self, parent: SlotRef, to: SlotRef, content: &Slot) -> Outcome {
         self.need_slot(parent)?;
         self.need(to)?;
-        let above = self.slot(parent)?;
-        let below = match above.next.some() {
-            Some(next) => self.held.store.see(next)?.depth,
+        let above = self.held.store.get(parent)?;
+        let (depth, behind) = (above.depth, above.next);
+        above.next = to;
+        let below = match behind.some() {
+            Some(next) => {
+                let next = self.held.store.get(next)?;
+                next.previous = to;
+                next.depth
+            }
             None => 0,
         };
-        content.depth = (above.depth.saturating_add(1)).max(if below > above.depth { below } else { 0 });
-        content.previous = parent;
-        content.next = above.next;
-        *self.held.store.get(to)? = content;
-        self.held.store.get(parent)?.next = to;
-        if let Some(next) = above.next.some() {
-            self.held.store.get(next)?.previous = to;
-        }
+        let place = self.held.store.get(to)?;
+        place.put(content);
+        place.depth = (depth.saturating_add(1)).max(if below > depth { below } else { 0 });
+        (place.previous, place.next) = (parent, behind);
         Ok(())
-    }
-
-    /// What a copy of a capability holds, with at most these rights; `NotCopyable` if it can only be moved.
-    pub fn copy_of(&self, source: &Slot, rights: anos_abi::Rights) -> Result<Slot, Error> {
-        match source.kind() {
-            Kind::Empty => return Err(Error::EmptySlot),
-            Kind::Untyped | Kind::Reply | Kind::PageTable => return Err(Error::NotCopyable),
-            // A second capability would keep it, half emptied.
-            Kind::CapTable if ends(source) => return Err(Error::Busy),
-            _ => {}
-        }
-        may_derive(source)?;
-        let keeps_badge = matches!(source.kind(), Kind::Endpoint | Kind::Notification);
-        Ok(Slot {
-            rights: source.rights().intersection(rights).0,
-            badge: if keeps_badge { source.badge } else { 0 },
-            space: 0,
-            root: 0,
-            ..*source
-        })
     }
 
     /// Moves a capability into an empty slot; it keeps its place in the family.
     pub fn move_slot(&mut self, from: SlotRef, to: SlotRef) -> Outcome {
         self.need_slot(from)?;
         self.need(to)?;
-        let content = self.slot(from)?;
-        *self.held.store.get(to)? = content;
+        let content = self.slot(from)?.copy();
+        self.held.store.get(to)?.put(&content);
         if let Some(next) = content.next.some() {
             self.held.store.get(next)?.previous = to;
         }
         if let Some(previous) = content.previous.some() {
             self.held.store.get(previous)?.next = to;
         }
-        *self.held.store.get(from)? = Slot::default();
+        self.held.store.get(from)?.clear();
         Ok(())
     }
 
     /// Whether anything was derived from this capability.
-    pub fn has_children(&mut self, slot: &Slot) -> Outcome<bool> {
+    pub fn has_children(&self, slot: &Slot) -> Outcome<bool> {
         match slot.next.some() {
             Some(next) => Ok(self.held.store.see(next)?.depth > slot.depth),
             None => Ok(false),
@@ -92,7 +74,7 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     /// Whether this is the only capability to its object.
-    pub fn is_last(&mut self, slot: &Slot) -> Outcome<bool> {
+    pub fn is_last(&self, slot: &Slot) -> Outcome<bool> {
         // bound: ARRAY
         for neighbour in [slot.previous, slot.next] {
             if let Some(neighbour) = neighbour.some() {
@@ -109,11 +91,11 @@ impl<M: Machine> Visit<'_, M> {
     /// its parent stands right in front.
     pub fn can_leave(&mut self, at: SlotRef) -> Outcome<bool> {
         let slot = self.slot(at)?;
-        Ok(!self.has_newer_sibling(&slot)? || self.heirs(&slot)? <= bounds::HEIRS)
+        Ok(!self.has_newer_sibling(slot)? || self.heirs(slot)? <= bounds::HEIRS)
     }
 
     /// Whether a sibling (or what stems from one) stands in front, not the parent.
-    fn has_newer_sibling(&mut self, slot: &Slot) -> Outcome<bool> {
+    fn has_newer_sibling(&self, slot: &Slot) -> Outcome<bool> {
         match slot.previous.some() {
             Some(previous) => Ok(self.held.store.see(previous)?.depth >= slot.depth),
             None => Ok(false),
@@ -121,7 +103,7 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     /// How many capabilities stem from one; counts to one past the bound.
-    fn heirs(&mut self, slot: &Slot) -> Outcome<usize> {
+    fn heirs(&self, slot: &Slot) -> Outcome<usize> {
         let mut next = slot.next;
         // bound: HEIRS
         for count in 0..=bounds::HEIRS {
@@ -138,11 +120,12 @@ impl<M: Machine> Visit<'_, M> {
     /// A capability is about to go. Its children rise to its own depth: else a newer sibling, which stands in front,
     /// would take them for its own, and could revoke them. (Of a table that ends with more heirs than the bound, it
     /// does: nobody is left there to be told.)
-    fn raise_heirs(&mut self, slot: &Slot) -> Outcome {
+    fn raise_heirs(&mut self, at: SlotRef) -> Outcome {
+        let slot = self.slot(at)?;
         if !self.has_newer_sibling(slot)? {
             return Ok(());
         }
-        let count = self.heirs(slot)?;
+        let (count, depth) = (self.heirs(slot)?, slot.depth);
         if count > bounds::HEIRS {
             return Ok(());
         }
@@ -153,7 +136,7 @@ impl<M: Machine> Visit<'_, M> {
             let heir = self.held.store.get(next)?;
             // Children are ever less deep in the order of the list; what is deeper than the last one stems from it.
             child = child.min(heir.depth);
-            heir.depth = slot.depth + (heir.depth - child);
+            heir.depth = depth + (heir.depth - child);
             next = heir.next;
         }
         Ok(())
@@ -161,21 +144,22 @@ impl<M: Machine> Visit<'_, M> {
 
     /// Takes a capability out of its family and its slot. Who had it as a parent rises; that takes all locks.
     pub(crate) fn unlink(&mut self, at: SlotRef) -> Outcome {
-        let content = self.slot(at)?;
-        self.raise_heirs(&content)?;
-        if let Some(next) = content.next.some() {
-            self.held.store.get(next)?.previous = content.previous;
+        self.raise_heirs(at)?;
+        let slot = self.held.store.get(at)?;
+        let (next, previous) = (slot.next, slot.previous);
+        slot.clear();
+        if let Some(next) = next.some() {
+            self.held.store.get(next)?.previous = previous;
         }
-        if let Some(previous) = content.previous.some() {
-            self.held.store.get(previous)?.next = content.next;
+        if let Some(previous) = previous.some() {
+            self.held.store.get(previous)?.next = next;
         }
-        *self.held.store.get(at)? = Slot::default();
         Ok(())
     }
 
     /// Deletes a capability, and ends its object if it was the last one. `Again`: the object ends in steps.
     pub fn delete(&mut self, at: SlotRef) -> Outcome {
-        let slot = self.slot(at)?;
+        let slot = self.slot(at)?.copy();
         if slot.is_empty() {
             return Ok(());
         }
@@ -195,14 +179,14 @@ impl<M: Machine> Visit<'_, M> {
 
     /// Whether more than one capability and a mapping goes with this one: an object ends, a thread loses a part of its
     /// own, or children rise.
-    fn ends_something(&mut self, at: SlotRef, slot: &Slot) -> Outcome<bool> {
+    fn ends_something(&self, at: SlotRef, slot: &Slot) -> Outcome<bool> {
         let stateless = matches!(slot.kind(), Kind::Untyped | Kind::Frame | Kind::PageTable | Kind::IoPort);
         Ok(self.has_children(slot)? || self.is_in_thread(at)? || !stateless && self.is_last(slot)?)
     }
 
     /// Deletes a capability inside a table that ends. Not `delete`: that would be recursion.
     fn delete_in_table(&mut self, at: SlotRef) -> Outcome {
-        let slot = self.slot(at)?;
+        let slot = self.slot(at)?.copy();
         if slot.kind() != Kind::Thread || !self.is_last(&slot)? {
             return self.delete_in_thread(at);
         }
@@ -212,7 +196,7 @@ impl<M: Machine> Visit<'_, M> {
 
     /// Deletes a capability inside a thread that ends, or that isn't a thread's last inside a table that ends.
     pub(crate) fn delete_in_thread(&mut self, at: SlotRef) -> Outcome {
-        let slot = self.slot(at)?;
+        let slot = self.slot(at)?.copy();
         match slot.kind() {
             Kind::Empty => Ok(()),
             Kind::CapTable if self.is_last(&slot)? => self.orphan_table(at, &slot),
@@ -244,8 +228,7 @@ impl<M: Machine> Visit<'_, M> {
 
     /// Deletes what was derived from a capability, a few at a time.
     pub fn revoke(&mut self, at: SlotRef) -> Outcome {
-        let slot = self.slot(at)?;
-        if self.has_children(&slot)? {
+        if self.has_children(self.slot(at)?)? {
             self.need_all()?;
         }
         let mut steps = 0;
@@ -301,7 +284,7 @@ impl<M: Machine> Visit<'_, M> {
         Ok(())
     }
 
-    fn is_in_thread(&mut self, at: SlotRef) -> Outcome<bool> {
+    fn is_in_thread(&self, at: SlotRef) -> Outcome<bool> {
         Ok(self.held.store.record(at.address())?.kind() == Kind::Thread as u8)
     }
 
@@ -321,6 +304,25 @@ impl<M: Machine> Visit<'_, M> {
 fn steps_of(slot: &Slot) -> usize {
     let unmaps = slot.kind == Kind::Frame as u8 && slot.space != 0;
     if unmaps && slot.extent > bounds::DELETE_PAGES { bounds::DELETE_STEPS } else { 1 }
+}
+
+/// Turns a capability into a copy of it, with at most these rights; `NotCopyable` if it can only be moved.
+pub(crate) fn make_copy(slot: &mut Slot, rights: Rights) -> Result<(), Error> {
+    let kind = slot.kind();
+    match kind {
+        Kind::Empty => return Err(Error::EmptySlot),
+        Kind::Untyped | Kind::Reply | Kind::PageTable => return Err(Error::NotCopyable),
+        // A second capability would keep it, half emptied.
+        Kind::CapTable if ends(slot) => return Err(Error::Busy),
+        _ => {}
+    }
+    may_derive(slot)?;
+    slot.rights = slot.rights().intersection(rights).0;
+    if !matches!(kind, Kind::Endpoint | Kind::Notification) {
+        slot.badge = 0;
+    }
+    (slot.space, slot.root) = (0, 0);
+    Ok(())
 }
 
 /// Whether something more can stem from a capability: depths end somewhere.

@@ -22,7 +22,7 @@ impl<M: Machine> Visit<'_, M> {
 
     /// The running thread is to tell its handler of this; without one it stops.
     pub(crate) fn fault_of(&mut self, thread: Ref<Thread>, what: [u64; 3]) -> Outcome {
-        let handler = self.slot(Part::FaultEndpoint.of(thread))?;
+        let handler = self.slot(Part::FaultEndpoint.of(thread))?.copy();
         let record = self.held.store.get(thread)?;
         record.fault = what;
         record.sending = FAULT;

@@ -9,7 +9,7 @@ use anos_machine::{CoreId, Machine, PageRecord, Ref, Reset, Slot, SlotRef, Threa
 use crate::bounds::MAX_INTERRUPTS;
 use crate::call::Request;
 use crate::context::core_numbered;
-use crate::family::{may_derive, table_slot};
+use crate::family::{make_copy, may_derive, table_slot};
 use crate::{Outcome, Visit};
 
 /// A set of interrupt lines.
@@ -50,7 +50,7 @@ impl<M: Machine> Visit<'_, M> {
         let known = usize::try_from(line).is_ok_and(|line| line < MAX_INTERRUPTS);
         let target = if known {
             let at = self.line_slot(line.into())?;
-            self.slot(at)?
+            self.slot(at)?.copy()
         } else {
             Slot::default()
         };
@@ -64,7 +64,7 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     pub(crate) fn interrupt_control_get(&mut self, request: &Request) -> Outcome {
-        let [line, level, active_low, ..] = request.words;
+        let [line, level, active_low, ..] = *request.words;
         let number = line_of(line)?;
         if line >= MAX_INTERRUPTS as u64 || level > 1 || active_low > 1 || !self.machine.interrupt_exists(number) {
             return Err(Error::InvalidArgument.into());
@@ -81,16 +81,16 @@ impl<M: Machine> Visit<'_, M> {
         self.machine.interrupt_configure(number, level == 1, active_low == 1);
         let slot =
             Slot { kind: Kind::Interrupt as u8, rights: Rights::ALL.0, object: line, extent: 1, ..Slot::default() };
-        self.derive(request.at, to, slot)?;
+        self.derive(request.at, to, &slot)?;
         self.tell_capability()
     }
 
     pub(crate) fn interrupt_bind(&mut self, request: &Request) -> Outcome {
         let line = request.target.object;
         let from = request.passed_kind(self, Kind::Notification, Rights::WRITE)?;
-        let source = self.slot(from)?;
+        let mut copy = self.slot(from)?.copy();
         // No bits would signal nothing.
-        if source.badge == 0 {
+        if copy.badge == 0 {
             return Err(Error::InvalidArgument.into());
         }
         self.need_all()?;
@@ -98,8 +98,8 @@ impl<M: Machine> Visit<'_, M> {
         if !self.held.store.see(to)?.is_empty() {
             return Err(Error::Busy.into());
         }
-        let copy = self.copy_of(&source, Rights::ALL)?;
-        self.derive(from, to, copy)?;
+        make_copy(&mut copy, Rights::ALL)?;
+        self.derive(from, to, &copy)?;
         self.machine.interrupt_unmask(line_of(line)?);
         Ok(())
     }
@@ -128,7 +128,7 @@ impl<M: Machine> Visit<'_, M> {
     fn unbind(&mut self, line: u64) -> Outcome {
         self.machine.interrupt_mask(line_of(line)?);
         let at = self.line_slot(line)?;
-        let slot = self.slot(at)?;
+        let slot = self.slot(at)?.copy();
         if slot.is_empty() {
             return Ok(());
         }
@@ -147,7 +147,7 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     pub(crate) fn io_port_control_get(&mut self, request: &Request) -> Outcome {
-        let [first, last, ..] = request.words;
+        let [first, last, ..] = *request.words;
         if first > last || last > u64::from(u16::MAX) {
             return Err(Error::InvalidArgument.into());
         }
@@ -155,13 +155,13 @@ impl<M: Machine> Visit<'_, M> {
         let to = request.receive(self, 0)?;
         let slot =
             Slot { kind: Kind::IoPort as u8, rights: Rights::ALL.0, object: first, extent: last, ..Slot::default() };
-        self.derive(request.at, to, slot)?;
+        self.derive(request.at, to, &slot)?;
         self.tell_capability()
     }
 
     /// The port and size that a port access names, within the capability's range.
     fn port(&mut self, request: &Request) -> Outcome<(u16, u8)> {
-        let [port, size, ..] = request.words;
+        let [port, size, ..] = *request.words;
         let last = port.checked_add(size.wrapping_sub(1)).ok_or(Error::InvalidArgument)?;
         if !matches!(size, 1 | 2 | 4) || port < request.target.object || last > request.target.extent {
             return Err(Error::InvalidArgument.into());
@@ -198,7 +198,7 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     pub(crate) fn debug_write(&mut self, request: &Request) -> Outcome {
-        let [length, text @ ..] = request.words;
+        let [length, text @ ..] = *request.words;
         let length = usize::try_from(length).ok().filter(|length| *length <= 56).ok_or(Error::InvalidArgument)?;
         let mut left = length;
         // bound: ARRAY
@@ -237,7 +237,7 @@ impl<M: Machine> Visit<'_, M> {
 
     pub(crate) fn debug_name(&mut self, request: &Request) -> Outcome {
         let thread = request.passed_object(self, Kind::Thread, Rights::WRITE)?;
-        let [a, b, c, d, ..] = request.words;
+        let [a, b, c, d, ..] = *request.words;
         self.held.store.get(Ref::<Thread>::at(thread))?.name = [a, b, c, d];
         Ok(())
     }

@@ -10,6 +10,7 @@ use anos_abi::{Error, Kind, Rights, Slots, Status, fault};
 use anos_machine::{Endpoint, Machine, Notification, Ref, Reply, Slot, SlotRef, Thread};
 
 use crate::bounds::WAKE_STEPS;
+use crate::family::make_copy;
 use crate::schedule::{push_back, remove};
 use crate::thread::Part;
 use crate::{Outcome, Visit};
@@ -105,7 +106,7 @@ impl<M: Machine> Visit<'_, M> {
     fn wait_on(&mut self, thread: Ref<Thread>, endpoint: Ref<Endpoint>, state: ThreadState, waiting: u64) -> Outcome {
         self.block(thread, state, endpoint.address())?;
         let mut queue = self.held.store.get(endpoint)?.queue;
-        push_back(&mut self.held.store, &mut queue, thread)?;
+        push_back(self.held.store, &mut queue, thread)?;
         let record = self.held.store.get(endpoint)?;
         (record.queue, record.waiting) = (queue, waiting);
         Ok(())
@@ -186,7 +187,7 @@ impl<M: Machine> Visit<'_, M> {
             if record.cursor == thread {
                 record.cursor = self.held.store.see(thread)?.links.next;
             }
-            remove(&mut self.held.store, &mut record.queue, thread)?;
+            remove(self.held.store, &mut record.queue, thread)?;
             if record.queue.head.is_none() {
                 record.waiting = 0;
             }
@@ -194,7 +195,7 @@ impl<M: Machine> Visit<'_, M> {
         } else if kind == Kind::Notification as u8 {
             let notification = Ref::<Notification>::at(on);
             let mut queue = self.held.store.get(notification)?.queue;
-            remove(&mut self.held.store, &mut queue, thread)?;
+            remove(self.held.store, &mut queue, thread)?;
             self.held.store.get(notification)?.queue = queue;
         } else if kind == Kind::Reply as u8 {
             self.held.store.get(Ref::<Reply>::at(on))?.caller = Ref::NONE;
@@ -289,12 +290,12 @@ impl<M: Machine> Visit<'_, M> {
     /// it is to a table that ends, or at the greatest depth.
     fn pass(&mut self, sender: Ref<Thread>, receiver: Ref<Thread>) -> Outcome<u64> {
         let Some((from, to)) = self.route(sender, receiver)? else { return Ok(0) };
-        let source = self.slot(from)?;
+        let mut copy = self.slot(from)?.copy();
         if !self.held.store.see(to)?.is_empty() {
             return Ok(0);
         }
-        match self.copy_of(&source, Rights::ALL) {
-            Ok(copy) => self.derive(from, to, copy)?,
+        match make_copy(&mut copy, Rights::ALL) {
+            Ok(()) => self.derive(from, to, &copy)?,
             Err(Error::NotCopyable) => self.move_slot(from, to)?,
             Err(_) => return Ok(0),
         }
@@ -322,7 +323,7 @@ impl<M: Machine> Visit<'_, M> {
             return Ok(SlotRef::NONE);
         }
         let at = self.find(thread, reply)?;
-        let slot = *self.held.store.see(at)?;
+        let slot = self.held.store.see(at)?;
         if slot.kind() != Kind::Reply {
             return Err(if slot.is_empty() { Error::EmptySlot } else { Error::WrongKind }.into());
         }

@@ -228,7 +228,7 @@ impl<M: Machine> Visit<'_, M> {
 
     pub(crate) fn frame_map(&mut self, request: &Request) -> Outcome {
         let frame = request.target;
-        let [address, rights, uncached, ..] = request.words;
+        let [address, rights, uncached, ..] = *request.words;
         let rights = rights_of(rights)?;
         let root = self.passed_space(request)?;
         self.need_mapping(request.at, root)?;
@@ -292,7 +292,7 @@ impl<M: Machine> Visit<'_, M> {
 
     /// Takes a Frame's mapping away, if it is still there.
     pub(crate) fn unmap_frame(&mut self, at: SlotRef) -> Outcome {
-        let frame = self.slot(at)?;
+        let frame = self.slot(at)?.copy();
         self.need(at)?;
         if self.is_alive(&frame)? {
             self.held.store.own(frame.root)?;
@@ -322,7 +322,7 @@ impl<M: Machine> Visit<'_, M> {
 
     pub(crate) fn table_map(&mut self, request: &Request) -> Outcome {
         let table = request.target;
-        let [address, level, ..] = request.words;
+        let [address, level, ..] = *request.words;
         let root = self.passed_space(request)?;
         self.need_mapping(request.at, root)?;
         if table.space != 0 {
@@ -365,7 +365,7 @@ impl<M: Machine> Visit<'_, M> {
     /// Takes a table out of its space, if it is still there, and clears it: what was mapped through it is mapped
     /// nowhere, wherever the table goes next.
     pub(crate) fn unmap_table(&mut self, at: SlotRef) -> Outcome {
-        let slot = self.slot(at)?;
+        let slot = self.slot(at)?.copy();
         self.need(at)?;
         self.need(Ref::<AddressSpace>::at(slot.object))?;
         if self.is_alive(&slot)? {

@@ -55,7 +55,7 @@ impl<M: Machine> Visit<'_, M> {
         }
         self.block(thread, ThreadState::Receiving, at.address())?;
         let mut queue = self.held.store.get(at)?.queue;
-        push_back(&mut self.held.store, &mut queue, thread)?;
+        push_back(self.held.store, &mut queue, thread)?;
         self.held.store.get(at)?.queue = queue;
         self.start_deadline(thread)
     }

@@ -11,20 +11,21 @@
 
 use anos_abi::object::ThreadState;
 use anos_abi::syscall::FOREVER;
-use anos_abi::{Kind, Operation, PAGE_SIZE, Rights, Slots, Status, SystemCall};
+use anos_abi::{Error, Kind, Operation, PAGE_SIZE, Rights, Slots, Status, SystemCall};
 use anos_machine::{
-    CoreId, Endpoint, Fixed, Known, Links, Machine, Notification, Queue, Ref, Registers, Reply, SchedContext, Slot,
+    CoreId, Endpoint, Fixed, Known, Links, Machine, Notification, Queue, Ref, Registers, Reply, SchedContext, SlotRef,
     Thread,
 };
 
-use crate::Kernel;
 use crate::bounds::{LENDINGS, TAGS, TURN_NS};
+use crate::call::Answer;
 use crate::context::spend;
 use crate::ipc::{CALL, RECEIVERS, SEND};
 use crate::memory::tag_of;
 use crate::state::{CoreState, Tag};
 use crate::table::slot_of;
 use crate::thread::Part;
+use crate::{Kernel, Outcome, Visit};
 
 mod signal;
 mod turns;
@@ -33,34 +34,72 @@ mod turns;
 /// got it is to run. `None`: nothing has happened, and the call is for [`enter`](crate::enter).
 #[inline(always)]
 pub fn quick<M: Machine>(kernel: &Kernel, machine: &mut M) -> Option<Ref<Thread>> {
-    let Next(thread, space) = message(kernel, machine.core(), machine.now(), machine.tags() >= TAGS as u64);
-    if space != 0 {
-        machine.load_root(space & !Next::BITS, space >> 1 & Next::BITS >> 1, space & Next::FLUSH != 0);
+    let me = machine.core();
+    let mut own = kernel.try_own(me)?;
+    let (now, tags) = (machine.now(), machine.tags() >= TAGS as u64);
+    let (core, store) = own.parts();
+    let way = store.fixed(|memory| Message { core, memory, me, now, tags }.send())?;
+    let next = core.current;
+    match way {
+        Way::Gone(space) => {
+            drop(own);
+            if space != 0 {
+                machine.load_root(space & !BITS, space >> 1 & BITS >> 1, space & FLUSH != 0);
+            }
+        }
+        Way::Method(at) => {
+            let visit = Visit { held: own.held(), machine, kernel, me, short: true, answer: Answer::none() };
+            visit.short_method(next, at).ok()?;
+        }
     }
-    thread.some()
+    next.some()
 }
 
-/// The thread to run, and the address space to load: its root table, its tag from bit 1 on, and [`Next::FLUSH`]. None of
-/// the one: nothing has happened; 0 of the other: it is loaded. (Two words, to travel in registers.)
-struct Next(Ref<Thread>, u64);
-
-impl Next {
-    const BITS: u64 = PAGE_SIZE - 1;
-    const FLUSH: u64 = 1;
-    const NONE: Next = Next(Ref::NONE, 0);
+/// What has become of a system call.
+enum Way {
+    /// It has been made. The address space to load: see [`FLUSH`].
+    Gone(u64),
+    /// Nothing yet: it is for the kernel object that this capability leads to.
+    Method(SlotRef),
 }
 
-/// The part that is the same for all machines: at `now`, with tags or without.
-#[inline(never)]
-fn message(kernel: &Kernel, me: CoreId, now: u64, tags: bool) -> Next {
-    let sent = kernel.try_own(me, |core, mut store| {
-        store.fixed(|memory| {
-            let mut message = Message { core, memory, me, now, tags };
-            let space = message.send()?;
-            Some(Next(message.core.current, space))
-        })
-    });
-    sent.unwrap_or(Next::NONE)
+/// The address space to load, in one word: its root table, its tag from bit 1 on, and whether to flush. 0: it is loaded.
+const FLUSH: u64 = 1;
+/// The bits that are not the root table's address.
+const BITS: u64 = PAGE_SIZE - 1;
+
+/// Whether the methods of such an object have nothing to do with who runs, and until when. (Where one ends an object, it
+/// needs all locks, and so goes the general way.)
+const fn is_still(kind: u8) -> bool {
+    const STILL: [Kind; 7] = [
+        Kind::Untyped,
+        Kind::Frame,
+        Kind::PageTable,
+        Kind::AddressSpace,
+        Kind::CapTable,
+        Kind::Interrupt,
+        Kind::IoPort,
+    ];
+    let mut kinds = 0_u32;
+    let mut place = 0;
+    while place < STILL.len() {
+        kinds |= 1 << STILL[place] as u32;
+        place += 1;
+    }
+    kinds >> (kind & 31) & 1 != 0
+}
+
+impl<M: Machine> Visit<'_, M> {
+    /// The running thread calls a kernel object, and runs on. An error: nothing has happened.
+    #[inline(never)]
+    fn short_method(mut self, thread: Ref<Thread>, at: SlotRef) -> Outcome {
+        let target = self.slot(at)?.copy();
+        self.method(thread, at, &target)?;
+        let counters = &mut self.mine()?.counters;
+        counters.calls += 1;
+        counters.locks += 1;
+        Ok(())
+    }
 }
 
 /// From a sender to the thread that runs next.
@@ -87,7 +126,7 @@ struct Message<'id, 's> {
 
 impl<'id> Message<'id, '_> {
     #[inline(always)]
-    fn send(&mut self) -> Option<u64> {
+    fn send(&mut self) -> Option<Way> {
         let sender = self.memory.know(self.core.current)?;
         let record = self.memory.see(sender);
         let registers = &record.registers;
@@ -97,44 +136,50 @@ impl<'id> Message<'id, '_> {
         const A_YIELD: u32 = SystemCall::Yield as u32;
         const AN_ANSWER: u32 = SystemCall::ReplyRecv as u32;
         const A_CALL: u32 = SystemCall::Call as u32;
+        const A_SEND: u32 = SystemCall::Send as u32;
         if record.foreign != 0 {
             return None;
         }
         if operation.number() == A_YIELD {
-            return self.yield_turn(sender);
+            return self.yield_turn(sender).map(Way::Gone);
         }
-        if Slots(registers.slots).pass() != 0 || registers.deadline < FOREVER >> 1 {
-            return None;
-        }
-        let target = self.slot(sender, operation.target().into())?;
+        let plain = Slots(registers.slots).pass() == 0 && registers.deadline >= FOREVER >> 1;
+        let at = self.slot_at(sender, operation.target().into())?;
+        let target = self.memory.read(at)?;
         let (rights, object, badge) = (target.rights(), target.object, target.badge);
-        if target.kind == Kind::Notification as u8 {
-            return self.send_or_wait(sender, rights, object, badge);
-        }
-        if target.kind != Kind::Endpoint as u8 {
-            return None;
-        }
-        match operation.number() {
-            AN_ANSWER if rights.contains(Rights::READ) => self.reply_recv(sender, object, reply),
-            A_CALL if rights.contains(Rights::WRITE) => self.call(sender, object, badge),
-            _ => None,
-        }
+        let (kind, number) = (target.kind, operation.number());
+        let space = if kind == Kind::Endpoint as u8 && plain {
+            match number {
+                AN_ANSWER if rights.contains(Rights::READ) => self.reply_recv(sender, object, reply),
+                A_CALL if rights.contains(Rights::WRITE) => self.call(sender, object, badge),
+                _ => None,
+            }
+        } else if kind == Kind::Notification as u8 && plain {
+            self.send_or_wait(sender, rights, object, badge)
+        } else if is_still(kind) && matches!(number, A_CALL | A_SEND) {
+            self.stays(sender)?;
+            return Some(Way::Method(at));
+        } else if kind == Kind::Empty as u8 && matches!(number, A_CALL | A_SEND | AN_ANSWER) {
+            self.stays(sender)?;
+            self.answer(sender, Status::error(Error::EmptySlot).0, 0);
+            self.goes_on()
+        } else {
+            None
+        };
+        space.map(Way::Gone)
     }
 
     /// The slot with this number of the table that a thread uses.
     #[inline(always)]
-    fn slot(&self, thread: Known<'id, Thread>, index: u64) -> Option<&Slot> {
+    fn slot_at(&self, thread: Known<'id, Thread>, index: u64) -> Option<SlotRef> {
         let table = &self.memory.see(thread).slots[Part::Table as usize];
-        if table.kind != Kind::CapTable as u8 {
-            return None;
-        }
-        self.memory.read(slot_of(table, index).ok()?)
+        if table.kind == Kind::CapTable as u8 { slot_of(table, index).ok() } else { None }
     }
 
     /// The Reply in a slot of a thread's table.
     #[inline(always)]
     fn reply_in(&self, thread: Known<'id, Thread>, index: u64) -> Option<Ref<Reply>> {
-        let slot = self.slot(thread, index)?;
+        let slot = self.memory.read(self.slot_at(thread, index)?)?;
         if slot.kind == Kind::Reply as u8 { Some(Ref::at(slot.object)) } else { None }
     }
 
@@ -288,7 +333,7 @@ impl<'id> Message<'id, '_> {
             record.add_loaded(self.me);
         }
         let now = Tag { space: record.space(), version: record.version() };
-        let mut space = root | Next::FLUSH;
+        let mut space = root | FLUSH;
         if self.tags {
             let known = tag_of(self.core, now.space)?;
             let flush = *known != now || now.version == u32::MAX;

@@ -76,7 +76,7 @@ impl<M: Machine> Visit<'_, M> {
     ) -> Outcome {
         let state = self.held.core(core)?;
         let mut queue = state.ready.get(usize::from(priority)).copied().unwrap_or_default();
-        change(&mut self.held.store, &mut queue)?;
+        change(self.held.store, &mut queue)?;
         let state = self.held.core(core)?;
         if let Some(slot) = state.ready.get_mut(usize::from(priority)) {
             *slot = queue;

@@ -4,7 +4,7 @@ use anos_abi::{Error, Kind, Rights};
 use anos_machine::{Machine, Ref, Slot, SlotRef, Thread};
 
 use crate::call::Request;
-use crate::family::{ends, table_slot};
+use crate::family::{ends, make_copy, table_slot};
 use crate::thread::Part;
 use crate::{Outcome, Visit};
 
@@ -38,16 +38,15 @@ impl<M: Machine> Visit<'_, M> {
     pub(crate) fn table_copy(&mut self, request: &Request, badge: Option<u64>) -> Outcome {
         let to = self.take_in(&request.target, request.words[0])?;
         let from = request.passed(self)?;
-        let source = self.slot(from)?;
-        let mut copy = self.copy_of(&source, rights_of(request.words[1])?)?;
+        let mut copy = self.slot(from)?.copy();
+        make_copy(&mut copy, rights_of(request.words[1])?)?;
         if let Some(badge) = badge {
-            if !matches!(source.kind(), Kind::Endpoint | Kind::Notification) || source.badge != 0 {
+            if !matches!(copy.kind(), Kind::Endpoint | Kind::Notification) || copy.badge != 0 {
                 return Err(Error::InvalidArgument.into());
             }
             copy.badge = badge;
         }
-        self.derive(from, to, copy)?;
-        Ok(())
+        self.derive(from, to, &copy)
     }
 
     pub(crate) fn table_move(&mut self, request: &Request) -> Outcome {
@@ -75,7 +74,7 @@ impl<M: Machine> Visit<'_, M> {
 
     pub(crate) fn table_cancel(&mut self, request: &Request) -> Outcome {
         let at = slot_of(&request.target, request.words[0])?;
-        let slot = self.slot(at)?;
+        let slot = self.slot(at)?.copy();
         if slot.kind() != Kind::Endpoint {
             return Err(if slot.is_empty() { Error::EmptySlot } else { Error::WrongKind }.into());
         }
@@ -93,7 +92,7 @@ impl<M: Machine> Visit<'_, M> {
 
     pub(crate) fn table_look(&mut self, request: &Request) -> Outcome {
         let at = slot_of(&request.target, request.words[0])?;
-        let slot = self.slot(at)?;
+        let slot = self.slot(at)?.copy();
         let size = match slot.kind() {
             Kind::Untyped | Kind::Frame | Kind::CapTable => slot.extent,
             _ => 0,

@@ -6,6 +6,7 @@ use anos_abi::{Error, Kind, Rights, Status};
 use anos_machine::{CoreId, Machine, Notification, Ref, Registers, Slot, SlotRef, Thread};
 
 use crate::call::Request;
+use crate::family::make_copy;
 use crate::{Outcome, Visit};
 
 /// The capabilities inside a Thread.
@@ -58,10 +59,10 @@ impl<M: Machine> Visit<'_, M> {
         if from.is_none() {
             return self.delete_in_thread(to);
         }
-        let source = self.slot(from)?;
-        let copy = self.copy_of(&source, Rights::ALL)?;
+        let mut copy = self.slot(from)?.copy();
+        make_copy(&mut copy, Rights::ALL)?;
         self.delete_in_thread(to)?;
-        self.derive(from, to, copy)
+        self.derive(from, to, &copy)
     }
 
     pub(crate) fn thread_set_table(&mut self, request: &Request) -> Outcome {
@@ -132,7 +133,7 @@ impl<M: Machine> Visit<'_, M> {
     pub(crate) fn thread_set_priority(&mut self, request: &Request) -> Outcome {
         let thread = self.thread(request);
         let limit = self.held.store.get(request.caller)?.ceiling;
-        let [priority, ceiling, ..] = request.words;
+        let [priority, ceiling, ..] = *request.words;
         let priority = u8::try_from(priority).map_err(|_| Error::InvalidArgument)?;
         let ceiling = u8::try_from(ceiling).map_err(|_| Error::InvalidArgument)?;
         if priority > limit || ceiling > limit {
@@ -151,7 +152,7 @@ impl<M: Machine> Visit<'_, M> {
 
     pub(crate) fn thread_start(&mut self, request: &Request) -> Outcome {
         let thread = self.thread(request);
-        let [pc, sp, tp, first, second, ..] = request.words;
+        let [pc, sp, tp, first, second, ..] = *request.words;
         let end = self.machine.user_end();
         if pc >= end || sp > end || tp >= end {
             return Err(Error::InvalidArgument.into());
@@ -240,7 +241,7 @@ impl<M: Machine> Visit<'_, M> {
         if self.state_of(thread)? == ThreadState::Ready {
             return Err(Error::Busy.into());
         }
-        let [first, ..] = request.words;
+        let [first, ..] = *request.words;
         let registers = &mut self.held.store.get(thread)?.registers;
         let mut words = [0; 8];
         // bound: ARRAY
@@ -256,7 +257,7 @@ impl<M: Machine> Visit<'_, M> {
         if !matches!(self.state_of(thread)?, ThreadState::Stopped | ThreadState::Faulted) {
             return Err(Error::Busy.into());
         }
-        let [first, count, values @ ..] = request.words;
+        let [first, count, values @ ..] = *request.words;
         let registers = &mut self.held.store.get(thread)?.registers;
         let end = first.checked_add(count).ok_or(Error::InvalidArgument)?;
         if !(1..=6).contains(&count) || end > size_of::<Registers>() as u64 / 8 {
@@ -273,7 +274,7 @@ impl<M: Machine> Visit<'_, M> {
 
     pub(crate) fn thread_set_flags(&mut self, request: &Request) -> Outcome {
         let thread = self.thread(request);
-        let [flags, ..] = request.words;
+        let [flags, ..] = *request.words;
         if flags & !ThreadFlags::ALL != 0 {
             return Err(Error::InvalidArgument.into());
         }

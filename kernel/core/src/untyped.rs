@@ -64,7 +64,7 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     pub(crate) fn untyped_retype(&mut self, request: &Request) -> Outcome {
-        let mut untyped = request.target;
+        let mut untyped = request.target.copy();
         // Nothing is left of what was made: start over. (Nothing was made yet: what has been cleared still is.)
         if untyped.badge != 0 && !self.has_children(&untyped)? {
             (untyped.badge, untyped.root, untyped.space) = (0, 0, 0);
@@ -100,7 +100,7 @@ impl<M: Machine> Visit<'_, M> {
                 ..Slot::default()
             };
             let to = request.receive(self, n)?;
-            self.derive(request.at, to, slot)?;
+            self.derive(request.at, to, &slot)?;
         }
         self.tell_capability()
     }
@@ -108,7 +108,7 @@ impl<M: Machine> Visit<'_, M> {
     /// Checks a retype's arguments and finds where the objects go. Changes nothing.
     fn plan(&mut self, untyped: &Slot, request: &Request) -> Outcome<Plan> {
         may_derive(untyped)?;
-        let [kind, size, count, position, ..] = request.words;
+        let [kind, size, count, position, ..] = *request.words;
         let kind = Kind::try_from(kind)?;
         let device = untyped.device != 0;
         if device && !matches!(kind, Kind::Untyped | Kind::Frame) || !device && position != 0 {

@@ -4,6 +4,7 @@
 //! own core's, and then, from the start, as many more as it turns out to need.
 
 use core::cell::UnsafeCell;
+use core::mem::ManuallyDrop;
 
 use anos_abi::MAX_CORES;
 
@@ -45,16 +46,16 @@ impl Ticket {
         waited
     }
 
-    /// Takes it if nobody has it or waits for it. Answers the number to give it back with.
+    /// Takes it if nobody has it or waits for it.
     #[inline(always)]
-    fn try_take(&self) -> Option<u32> {
+    fn try_take(&self) -> Option<()> {
         let ticket = self.serving.load(Ordering::Relaxed);
-        let next = ticket.wrapping_add(1);
-        self.next.compare_exchange(ticket, next, Ordering::Acquire, Ordering::Relaxed).ok()?;
-        Some(next)
+        self.next.compare_exchange(ticket, ticket.wrapping_add(1), Ordering::Acquire, Ordering::Relaxed).ok()?;
+        Some(())
     }
 
     /// Only for who has taken it.
+    #[inline(always)]
     fn give(&self) {
         self.serving.store(self.serving.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
     }
@@ -66,8 +67,9 @@ impl Ticket {
 pub struct Shared<C, G> {
     locks: [Line<Ticket>; MAX_CORES],
     cores: [Line<UnsafeCell<C>>; MAX_CORES],
+    /// Each core's view of memory, guarded by its lock too.
+    stores: [Line<UnsafeCell<Store>>; MAX_CORES],
     global: UnsafeCell<G>,
-    memory: UnsafeCell<Memory>,
     /// Which cores run user code, and which must flush before they do again.
     pub presence: Presence,
 }
@@ -81,8 +83,8 @@ impl<C: Fresh, G: Fresh> Shared<C, G> {
         Shared {
             locks: [const { Line(Ticket::new()) }; MAX_CORES],
             cores: [const { Line(UnsafeCell::new(C::FRESH)) }; MAX_CORES],
+            stores: [const { Line(UnsafeCell::new(Store::NONE)) }; MAX_CORES],
             global: UnsafeCell::new(G::FRESH),
-            memory: UnsafeCell::new(Memory::NONE),
             presence: Presence::new(),
         }
     }
@@ -100,8 +102,13 @@ impl<C, G> Shared<C, G> {
     /// # Safety
     /// No [`Held`] exists, and no other core uses `self` yet.
     pub unsafe fn set_memory(&self, memory: Memory) {
-        // SAFETY: the caller is alone.
-        unsafe { *self.memory.get() = memory };
+        let mut cores = CoreSet::ALL;
+        while let Some(core) = cores.pop() {
+            // SAFETY: each is reached only through a `Held` of its core, which has that core's lock.
+            let store = unsafe { Store::new(memory, core) };
+            // SAFETY: the caller is alone.
+            unsafe { *self.stores[core.index()].0.get() = store };
+        }
     }
 
     /// Core `me` takes the locks of `cores` and its own, in ascending order; `wait` runs in every round of a wait.
@@ -110,34 +117,28 @@ impl<C, G> Shared<C, G> {
         let mut rest = cores;
         let (mut locks, mut waits) = (0, 0);
         while let Some(core) = rest.pop() {
-            if let Some(lock) = self.locks.get(core.index()) {
-                locks += 1;
-                waits += u64::from(lock.0.take(&mut wait));
-            }
+            locks += 1;
+            waits += u64::from(self.locks[core.index()].0.take(&mut wait));
         }
-        // SAFETY: written only before anybody held anything (`set_memory`).
-        let memory = unsafe { *self.memory.get() };
-        // SAFETY: the locks of `cores` are held until `Held` is dropped, and nobody else can hold one of them.
-        let store = unsafe { Store::new(memory, cores, me) };
-        Held { shared: self, cores, locks, waits, store }
+        // SAFETY: the lock of `me` guards it.
+        let store = unsafe { &mut *self.stores[me.index()].0.get() };
+        // SAFETY: these locks are held until `Held` is dropped, and nobody else can hold one of them.
+        unsafe { store.set_held(cores) };
+        Held { shared: self, me, cores, locks, waits, store }
     }
-}
 
-impl<C, G> Shared<C, G> {
-    /// Core `me` looks at its own state and at memory, if its lock is free; else, or if `look` does, answers `None`.
+    #[inline(never)]
+    fn give_all(&self, mut cores: CoreSet) {
+        while let Some(core) = cores.pop() {
+            self.locks[core.index()].0.give();
+        }
+    }
+
+    /// Core `me` takes its own lock, if that is free.
     #[inline(always)]
-    pub fn try_own<R>(&self, me: CoreId, look: impl FnOnce(&mut C, Store) -> Option<R>) -> Option<R> {
-        let lock = &self.locks.get(me.index())?.0;
-        let cell = &self.cores.get(me.index())?.0;
-        let next = lock.try_take()?;
-        // SAFETY: written only before anybody held anything (`set_memory`).
-        let memory = unsafe { *self.memory.get() };
-        // SAFETY: the lock of `me` is held until `look` is done with the store, and nobody else can hold it.
-        let store = unsafe { Store::new(memory, CoreSet::only(me), me) };
-        // SAFETY: the lock guards it, and nobody else refers to it as long as it is held.
-        let found = look(unsafe { &mut *cell.get() }, store);
-        lock.serving.store(next, Ordering::Release);
-        found
+    pub fn try_own(&self, me: CoreId) -> Option<Own<'_, C, G>> {
+        self.locks[me.index()].0.try_take()?;
+        Some(Own { shared: self, me })
     }
 }
 
@@ -145,11 +146,12 @@ impl<C, G> Shared<C, G> {
 #[derive(Debug)]
 pub struct Held<'a, C, G> {
     shared: &'a Shared<C, G>,
+    me: CoreId,
     cores: CoreSet,
     locks: u64,
     waits: u64,
     /// Memory.
-    pub store: Store,
+    pub store: &'a mut Store,
 }
 
 impl<C, G> Held<'_, C, G> {
@@ -169,9 +171,8 @@ impl<C, G> Held<'_, C, G> {
         if !self.cores.contains(core) {
             return Err(Stop::elsewhere(core));
         }
-        let cell = self.shared.cores.get(core.index()).ok_or(Stop::STALE)?;
         // SAFETY: the core's lock is held, and the borrow of `self` keeps this the only reference.
-        Ok(unsafe { &mut *cell.0.get() })
+        Ok(unsafe { &mut *self.shared.cores[core.index()].0.get() })
     }
 
     /// The state that all cores share.
@@ -187,12 +188,45 @@ impl<C, G> Held<'_, C, G> {
 
 impl<C, G> Drop for Held<'_, C, G> {
     fn drop(&mut self) {
-        let mut rest = self.cores;
-        while let Some(core) = rest.pop() {
-            if let Some(lock) = self.shared.locks.get(core.index()) {
-                lock.0.give();
-            }
+        if self.locks == 1 {
+            return self.shared.locks[self.me.index()].0.give();
         }
+        // SAFETY: whoever uses it next has this core's lock.
+        unsafe { self.store.set_held(CoreSet::only(self.me)) };
+        self.shared.give_all(self.cores);
+    }
+}
+
+/// A core's own lock; gives it back when dropped.
+#[derive(Debug)]
+pub struct Own<'a, C, G> {
+    shared: &'a Shared<C, G>,
+    me: CoreId,
+}
+
+impl<'a, C, G> Own<'a, C, G> {
+    /// What it guards: the core's state, and its view of memory.
+    #[inline(always)]
+    pub fn parts(&mut self) -> (&mut C, &mut Store) {
+        // SAFETY: the lock is held, and the borrow of `self` keeps this the only reference.
+        let state = unsafe { &mut *self.shared.cores[self.me.index()].0.get() };
+        // SAFETY: as above.
+        (state, unsafe { &mut *self.shared.stores[self.me.index()].0.get() })
+    }
+
+    /// The same lock, for who may hold more of them.
+    pub fn held(self) -> Held<'a, C, G> {
+        let Own { shared, me } = *ManuallyDrop::new(self);
+        // SAFETY: the lock of `me` guards it, and the only other way to it is gone.
+        let store = unsafe { &mut *shared.stores[me.index()].0.get() };
+        Held { shared, me, cores: CoreSet::only(me), locks: 1, waits: 0, store }
+    }
+}
+
+impl<C, G> Drop for Own<'_, C, G> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.shared.locks[self.me.index()].0.give();
     }
 }
 

@@ -223,13 +223,25 @@ pub struct Store {
 }
 
 impl Store {
-    /// A view for core `me`, which holds the locks of `held`.
+    /// No memory.
+    pub const NONE: Store =
+        Store { memory: Memory::NONE, held: CoreSet::NONE, mine: CoreSet::NONE, label: Label::of(0, CoreId::BOOT) };
+
+    /// The view of core `me`, for when it holds its own lock.
     ///
     /// # Safety
-    /// The locks are held while the store lives, that of `me` among them, and no other store of this memory lives whose
-    /// `held` shares a core with this one.
-    pub const unsafe fn new(memory: Memory, held: CoreSet, me: CoreId) -> Self {
-        Store { memory, held, mine: CoreSet::only(me), label: Label::of(Kind::Empty as u8, me) }
+    /// It is used only while that lock is held, and by one who holds it; and it is the only one of `me`.
+    pub const unsafe fn new(memory: Memory, me: CoreId) -> Self {
+        let mine = CoreSet::only(me);
+        Store { memory, held: mine, mine, label: Label::of(Kind::Empty as u8, me) }
+    }
+
+    /// The locks of these cores are held from now on.
+    ///
+    /// # Safety
+    /// It is so, that of its own core is among them, and as long as the view is used, until this is called again.
+    pub const unsafe fn set_held(&mut self, cores: CoreSet) {
+        self.held = cores;
     }
 
     #[inline(always)]

@@ -148,7 +148,7 @@ impl Sim {
 
     /// Looks at kernel memory. Not while a kernel runs, which a test can't.
     pub fn with_store<T>(&self, look: impl FnOnce(&mut Store) -> T) -> T {
-        look(&mut self.kernel.hold(CoreId::BOOT, CoreSet::ALL, || unreachable!("one thread plays all cores")).store)
+        look(self.kernel.hold(CoreId::BOOT, CoreSet::ALL, || unreachable!("one thread plays all cores")).store)
     }
 
     /// The thread that the kernel takes for the running one on a core.

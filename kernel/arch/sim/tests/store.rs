@@ -79,7 +79,7 @@ fn an_object_is_reached_only_with_the_lock_of_its_home() {
 
 /// Whether an object can be looked at, and changed, on a core that has only its own lock.
 fn reached(sim: &Sim, object: Ref<Endpoint>, core: CoreId) -> (Result<(), Reason>, Result<(), Reason>) {
-    let mut held = sim.kernel.hold(core, CoreSet::NONE, || panic!("nobody else holds a lock"));
+    let held = sim.kernel.hold(core, CoreSet::NONE, || panic!("nobody else holds a lock"));
     let seen = held.store.see(object).map(|_| ()).map_err(Stop::reason);
     (seen, held.store.get(object).map(|_| ()).map_err(Stop::reason))
 }

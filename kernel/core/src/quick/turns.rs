@@ -46,11 +46,15 @@ impl<'id> Message<'id, '_> {
         Some(space)
     }
 
-    /// Whether the running thread goes on running, whatever else is ready.
+    /// Whether the running thread goes on running, whatever else is ready: to the end of its turn, for which the timer is
+    /// set, if others of its priority are.
     #[inline(never)]
     pub(super) fn stays(&self, thread: Known<'id, Thread>) -> Option<Known<'id, SchedContext>> {
-        if self.core.best().is_some_and(|best| best > self.memory.see(thread).priority) {
-            return None;
+        if let Some(best) = self.core.best() {
+            let priority = self.memory.see(thread).priority;
+            if best > priority || best == priority && self.core.timer > self.core.turn_end {
+                return None;
+            }
         }
         self.time_of(thread)
     }

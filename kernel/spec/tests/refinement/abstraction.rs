@@ -34,9 +34,9 @@ pub fn abstraction(sim: &Sim) -> Spec {
     let interrupt_table = global.interrupt_table;
     lines(sim, global, &mut spec);
     machine(sim, global, &mut spec);
-    let slots = slots(sim, &mut held.store);
-    families(&mut spec, &slots, interrupt_table, &held.store);
-    objects(sim, &mut spec, &mut held.store);
+    let slots = slots(sim, held.store);
+    families(&mut spec, &slots, interrupt_table, held.store);
+    objects(sim, &mut spec, held.store);
     cores(sim, &mut held, &mut spec);
     spec
 }
@@ -364,7 +364,7 @@ fn cores(sim: &Sim, held: &mut Held<'_, CoreState, Global>, spec: &mut Spec) {
             trapped: sim.board.processors[index(number)].trapped.map(event),
             ..Core::default()
         };
-        core.ready = queues.iter().map(|(priority, queue)| (*priority, members(queue, &mut held.store))).collect();
+        core.ready = queues.iter().map(|(priority, queue)| (*priority, members(queue, held.store))).collect();
         spec.cores.push(core);
     }
 }
