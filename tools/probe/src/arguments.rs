@@ -29,13 +29,15 @@ pub struct Arguments {
     pub start: u64,
     /// The mark up to which to watch.
     pub stop: u64,
+    /// How many instructions a core executes before it is another one's turn; 0: QEMU decides.
+    pub turn: u64,
 }
 
 impl Arguments {
     /// Reads them; says what is wrong.
     pub fn read<'a>(words: impl Iterator<Item = &'a str>) -> Result<Arguments, String> {
         let (mut mode, mut output) = (None, None);
-        let (mut firmware, mut passes, mut most, mut start, mut stop) = (0..0, Vec::new(), 10, 1, 2);
+        let (mut firmware, mut passes, mut most, mut start, mut stop, mut turn) = (0..0, Vec::new(), 10, 1, 2, 0);
         for word in words {
             let (name, value) = word.split_once('=').ok_or_else(|| format!("{word}: NAME=VALUE is expected"))?;
             let wrong = || format!("{word}: the value makes no sense");
@@ -48,12 +50,13 @@ impl Arguments {
                 "most" => most = value.parse().map_err(|_| wrong())?,
                 "start" => start = value.parse().map_err(|_| wrong())?,
                 "stop" => stop = value.parse().map_err(|_| wrong())?,
+                "turn" => turn = value.parse().map_err(|_| wrong())?,
                 _ => return Err(wrong()),
             }
         }
         let mode = mode.ok_or("mode= is missing")?;
         let output = output.ok_or("output= is missing")?;
-        Ok(Arguments { mode, output, firmware, passes, most, start, stop })
+        Ok(Arguments { mode, output, firmware, passes, most, start, stop, turn })
     }
 }
 
@@ -73,7 +76,9 @@ mod tests {
         let words = "mode=visits output=/tmp/x firmware=0x80:0x90 passes=0x1:0x2 passes=0x3:0x4 most=3";
         let read = Arguments::read(words.split(' ')).expect("well formed");
         assert_eq!((read.mode, read.firmware, read.most), (Mode::Visits, 0x80..0x90, 3));
-        assert_eq!((read.passes, read.start, read.stop), (vec![1..2, 3..4], 1, 2));
+        assert_eq!((read.passes, read.start, read.stop, read.turn), (vec![1..2, 3..4], 1, 2, 0));
+        let read = Arguments::read(["mode=lines", "output=x", "turn=7"].into_iter()).expect("well formed");
+        assert_eq!((read.mode, read.turn), (Mode::Lines, 7));
         for wrong in ["", "mode=visits", "output=x", "mode=x output=y", "mode=lines output=x start=y", "lines"] {
             assert!(Arguments::read(wrong.split(' ')).is_err(), "{wrong}");
         }

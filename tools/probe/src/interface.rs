@@ -2,6 +2,7 @@
 //! wrapped here, so that what they ask of their callers is in one place.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::code::Target;
 
@@ -55,6 +56,7 @@ const WRITES: c_uint = 2;
 unsafe extern "C" {
     fn qemu_plugin_register_vcpu_tb_trans_cb(id: Id, callback: Translated);
     fn qemu_plugin_register_atexit_cb(id: Id, callback: Ended, data: usize);
+    fn qemu_plugin_register_vcpu_syscall_cb(id: Id, callback: Option<extern "C" fn()>);
     fn qemu_plugin_register_vcpu_tb_exec_cb(block: *mut RawBlock, callback: Executed, flags: c_uint, data: usize);
     fn qemu_plugin_register_vcpu_insn_exec_cb(
         instruction: *mut RawInstruction,
@@ -129,6 +131,23 @@ pub unsafe fn register(id: Id, translated: Translated, ended: Ended) {
     unsafe { qemu_plugin_register_vcpu_tb_trans_cb(id, translated) };
     // SAFETY: the caller's promise.
     unsafe { qemu_plugin_register_atexit_cb(id, ended, 0) };
+}
+
+/// Ends the turn of the core that executes: at the next block of code the next core goes on. Only where one thread of the
+/// host runs all cores; elsewhere nobody has a turn.
+///
+/// QEMU has no function for that, but it does so when there begins or ends to be anybody who wants to know of an event: each
+/// core has to note that, and to do so it leaves the code that it executes. The event is one that never comes: programs'
+/// system calls, where QEMU runs programs without a kernel.
+///
+/// # Safety
+/// `id` must be the one that QEMU passed.
+pub unsafe fn end_turn(id: Id) {
+    static WANTED: AtomicBool = AtomicBool::new(false);
+    extern "C" fn never() {}
+    let callback = if WANTED.fetch_not(Ordering::Relaxed) { None } else { Some(never as extern "C" fn()) };
+    // SAFETY: the caller's promise. The function is never called; no function takes the last one back.
+    unsafe { qemu_plugin_register_vcpu_syscall_cb(id, callback) };
 }
 
 /// A block that is being translated; only while [`Translated`] is called with it.

@@ -26,6 +26,7 @@
 //! | `passes=START:END` | visits | a part of the kernel to be told apart; up to 64 times, the first is bit 0 |
 //! | `most=N` | visits | how many kinds of visits to write, the longest; 10 if nothing is said |
 //! | `start=N`, `stop=N` | lines | the marks between which to watch; 1 and 2 if nothing is said |
+//! | `turn=N` | lines | see below |
 //!
 //! # Visits
 //!
@@ -60,7 +61,13 @@
 //! `lr` and `sc`), and each `at` is the address of an instruction that wrote (eight of them at most). Devices are no
 //! memory.
 //!
-//! - [`arguments`]: what the command line says; [`code`]: what instructions mean;
+//! # Turns
+//!
+//! Under `-icount` one thread of the host runs all cores in turn. With `turn=N` a turn ends after that many instructions.
+//! Otherwise it lasts until the next timer of the machine, even if that is very soon all the time: then QEMU 7.2 now and
+//! then leaves the next core no instructions at all, for ever, whatever interrupt waits there (QEMU 8.1 shares them out).
+//!
+//! - [`arguments`]: what the command line says; [`code`]: what instructions mean; [`turns`]: whose turn ends;
 //! - [`visits`] and [`lines`]: the two modes; [`cores`]: what each core is doing;
 //! - `interface` and `plugin`: QEMU's side, left out of the unit tests, where nobody defines its functions.
 #![cfg_attr(test, expect(dead_code, reason = "what QEMU calls is left out"))]
@@ -73,4 +80,5 @@ mod interface;
 mod lines;
 #[cfg(not(test))]
 mod plugin;
+mod turns;
 mod visits;

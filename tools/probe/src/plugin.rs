@@ -11,6 +11,7 @@ use crate::code::Target;
 use crate::cores::{Block, CORES};
 use crate::interface::{self, Id, Information, Machine, RawBlock, Translation};
 use crate::lines::{Lines, Store};
+use crate::turns::Turns;
 use crate::visits::Visits;
 
 /// The version of the interface that this plugin is written for.
@@ -19,6 +20,7 @@ pub static qemu_plugin_version: c_int = 1;
 
 /// What is known from the start.
 struct Settings {
+    id: Id,
     target: Target,
     cores: usize,
     arguments: Arguments,
@@ -34,6 +36,7 @@ static WATCHING: AtomicBool = AtomicBool::new(false);
 static MARKS: AtomicU64 = AtomicU64::new(0);
 static VISITS: Mutex<Option<Visits>> = Mutex::new(None);
 static LINES: Mutex<Option<Lines>> = Mutex::new(None);
+static TURNS: Turns = Turns::new();
 
 /// The lowest address of the upper half.
 const UPPER_HALF: u64 = 1 << 63;
@@ -55,7 +58,7 @@ pub unsafe extern "C" fn qemu_plugin_install(
     let machine = unsafe { interface::machine(information) };
     // SAFETY: what QEMU passed.
     let words = unsafe { interface::arguments(count, values) };
-    match prepare(&machine, &words) {
+    match prepare(id, &machine, &words) {
         Ok(()) => {
             // SAFETY: QEMU's id; what it passes to the two is what they expect.
             unsafe { interface::register(id, translated, ended) };
@@ -69,14 +72,14 @@ pub unsafe extern "C" fn qemu_plugin_install(
     }
 }
 
-fn prepare(machine: &Machine, words: &[String]) -> Result<(), String> {
+fn prepare(id: Id, machine: &Machine, words: &[String]) -> Result<(), String> {
     let arguments = Arguments::read(words.iter().map(String::as_str))?;
     let target = machine.target.ok_or("not a machine that Anos runs on, or another version of QEMU's interface")?;
     let file = File::create(&arguments.output).map_err(|error| format!("{}: {error}", arguments.output.display()))?;
     set(&OUTPUT, file);
     set(&VISITS, Visits::default());
     set(&LINES, Lines::default());
-    SETTINGS.set(Settings { target, cores: machine.cores, arguments }).map_err(|_| "loaded twice".to_string())
+    SETTINGS.set(Settings { id, target, cores: machine.cores, arguments }).map_err(|_| "loaded twice".to_string())
 }
 
 fn set<T>(place: &Mutex<Option<T>>, value: T) {
@@ -110,7 +113,7 @@ extern "C" fn translated(_: Id, block: *mut RawBlock) {
     let address = block.address();
     let in_firmware = settings.arguments.firmware.contains(&address);
     if address < UPPER_HALF && !in_firmware {
-        block.when_executed(in_program, 0);
+        block.when_executed(in_program, block.instructions().len());
         for instruction in block.instructions() {
             if let Some(mark) = settings.target.mark(instruction.bytes()) {
                 instruction.when_executed(passed_mark, usize::try_from(mark).unwrap_or(0));
@@ -131,7 +134,7 @@ extern "C" fn translated(_: Id, block: *mut RawBlock) {
     match settings.arguments.mode {
         Mode::Visits if in_firmware => block.when_executed(in_firmware_visit, number),
         Mode::Visits => block.when_executed(in_kernel_visit, number),
-        Mode::Lines if in_firmware => {}
+        Mode::Lines if in_firmware => block.when_executed(in_firmware_lines, number),
         Mode::Lines => {
             block.when_executed(in_kernel_lines, number);
             watch_writes(&block, settings.target);
@@ -147,9 +150,10 @@ fn watch_writes(block: &Translation, target: Target) {
     }
 }
 
-/// A core executes a program's block: its visit to the kernel is over.
-extern "C" fn in_program(core: c_uint, _: usize) {
+/// A core executes a program's block of so many instructions: its visit to the kernel is over.
+extern "C" fn in_program(core: c_uint, instructions: usize) {
     leave(core as usize);
+    take_turn(core as usize, instructions as u64);
 }
 
 /// A core executes a block of the kernel.
@@ -174,6 +178,22 @@ extern "C" fn in_firmware_visit(core: c_uint, number: usize) {
     }
 }
 
+/// A core executes a block of the firmware, and only writes of the kernel are of interest.
+extern "C" fn in_firmware_lines(core: c_uint, number: usize) {
+    take_turn(core as usize, Block(number).instructions());
+}
+
+/// A core executes so many instructions: part of its turn, or the end.
+fn take_turn(core: usize, instructions: u64) {
+    if let Some(settings) = SETTINGS.get()
+        && settings.arguments.turn != 0
+        && TURNS.ends(core, instructions, settings.arguments.turn)
+    {
+        // SAFETY: QEMU passed it.
+        unsafe { interface::end_turn(settings.id) };
+    }
+}
+
 /// A core leaves the kernel, if it was there.
 fn leave(core: usize) {
     let (Some(here), Some(settings)) = (CORES.get(core), SETTINGS.get()) else { return };
@@ -193,6 +213,7 @@ extern "C" fn in_kernel_lines(core: c_uint, number: usize) {
     let core = core as usize;
     let Some(here) = CORES.get(core) else { return };
     let was_inside = here.set_inside(!Block(number).waits());
+    take_turn(core, Block(number).instructions());
     if !was_inside && WATCHING.load(Ordering::Relaxed) {
         with(&LINES, |lines| lines.enter(core));
     }
