@@ -95,7 +95,7 @@ global_asm!(
     "jmp trap",
     ".endif",
     ".set vector, vector + 1",
-    ".org trap_stubs + vector * {exception_stub}",
+    ".org trap_stubs + vector * {exception_stub}, 0x90", // filled with what does nothing
     ".endr",
     // One per interrupt: pushes the vector, as a byte whose sign is extended.
     ".rept ({vectors} - {exceptions}) / {group}",
@@ -105,7 +105,7 @@ global_asm!(
     ".set vector, vector + 1",
     ".endr",
     "2: jmp interrupt",
-    ".org 2b + {interrupt_stub} * 2",
+    ".org 2b + {interrupt_stub} * 2, 0x90",
     ".endr",
     // Fails if the stubs aren't as small as they should be.
     ".org trap_stubs + {stubs}",
