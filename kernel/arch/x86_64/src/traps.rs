@@ -26,11 +26,11 @@ pub static KERNEL: Kernel = Kernel::new();
 /// Vectors: exceptions, then interrupts.
 const VECTORS: usize = 256;
 const EXCEPTIONS: u64 = 32;
-/// Bytes of an exception's stub.
-const EXCEPTION_STUB: u64 = 16;
-/// Bytes of an interrupt's stub. So many of them share a jump, which takes as much as two.
+/// Bytes of an exception's stub: two pushes, and a jump that may be long.
+const EXCEPTION_STUB: u64 = 9;
+/// Bytes of an interrupt's stub. So many of them share a long jump, as many as short ones reach; it takes as much as two.
 const INTERRUPT_STUB: u64 = 4;
-const GROUP: u64 = 16;
+const GROUP: u64 = 32;
 
 /// Flags that a thread may have; interrupts are always on.
 const USER_FLAGS: u64 = 0x0025_0dd5;
@@ -83,7 +83,6 @@ global_asm!(
     "trap_stubs:",
     ".set vector, 0",
     ".rept {exceptions}",
-    ".balign {exception_stub}",
     // These push an error code themselves: 8, 10 to 14, 17, 21, 29, 30.
     ".if (0x60227d00 >> vector) & 1 == 0",
     "push 0",
@@ -96,8 +95,8 @@ global_asm!(
     "jmp trap",
     ".endif",
     ".set vector, vector + 1",
+    ".org trap_stubs + vector * {exception_stub}, 0x90", // filled with what does nothing
     ".endr",
-    ".balign {exception_stub}",
     // One per interrupt: pushes the vector, as a byte whose sign is extended.
     ".rept ({vectors} - {exceptions}) / {group}",
     ".rept {group}",
@@ -106,7 +105,7 @@ global_asm!(
     ".set vector, vector + 1",
     ".endr",
     "2: jmp interrupt",
-    ".balign {interrupt_stub} * 2",
+    ".org 2b + {interrupt_stub} * 2, 0x90",
     ".endr",
     // Fails if the stubs aren't as small as they should be.
     ".org trap_stubs + {stubs}",

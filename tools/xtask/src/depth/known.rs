@@ -76,10 +76,10 @@ const ERROR_AND_VECTOR: i64 = 2 * 8;
 /// A trap in kernel mode first rounds the stack pointer down to a multiple of 16 bytes.
 const ROUNDED: i64 = 8;
 
-/// Stubs of x86-64: 32 of 16 bytes for exceptions, then groups of 16 for interrupts, with 4 bytes each and 8 for all.
+/// Stubs of x86-64: 32 of 9 bytes for exceptions, then groups of 32 for interrupts, with 4 bytes each and 8 for all.
 fn x86_stubs(bytes: u64) -> Vec<u64> {
-    let interrupts = (32 * 16..bytes).step_by(16 * 4 + 8).flat_map(|group| (group..group + 16 * 4).step_by(4));
-    (0..32 * 16).step_by(16).chain(interrupts).filter(|entry| *entry < bytes).collect()
+    let interrupts = (32 * 9..bytes).step_by(32 * 4 + 8).flat_map(|group| (group..group + 32 * 4).step_by(4));
+    (0..32 * 9).step_by(9).chain(interrupts).filter(|entry| *entry < bytes).collect()
 }
 
 static X86_KERNEL: Stack = Stack { name: "each core's stack", size: Size::Value("kernel_stack_bytes") };
