@@ -258,17 +258,18 @@ impl<M: Machine> Visit<'_, M> {
             return Err(Error::Busy.into());
         }
         let [first, count, values @ ..] = *request.words;
-        let registers = &mut self.held.store.get(thread)?.registers;
+        let record = self.held.store.get(thread)?;
         let end = first.checked_add(count).ok_or(Error::InvalidArgument)?;
         if !(1..=6).contains(&count) || end > size_of::<Registers>() as u64 / 8 {
             return Err(Error::InvalidArgument.into());
         }
         // bound: ARRAY
         for (number, value) in (first..end).zip(values) {
-            if let Some(register) = Self::register(registers, number) {
+            if let Some(register) = Self::register(&mut record.registers, number) {
                 *register = value;
             }
         }
+        self.machine.changed(record);
         Ok(())
     }
 
@@ -284,6 +285,7 @@ impl<M: Machine> Visit<'_, M> {
         let record = self.held.store.get(thread)?;
         record.foreign = u8::from(flags & ThreadFlags::FOREIGN != 0);
         record.no_fpu = u8::from(flags & ThreadFlags::NO_FPU != 0);
+        self.machine.changed(record);
         Ok(())
     }
 

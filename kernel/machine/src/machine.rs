@@ -197,6 +197,9 @@ pub trait Machine {
 
     // Threads.
 
+    /// A program has written to the registers of a thread that doesn't run, or has changed what it may do: whatever
+    /// stands there becomes such that the processor takes it, and no core takes for granted what it knew of the thread.
+    fn changed(&self, thread: &mut Thread);
     /// The frame pointer among a thread's registers, for backtraces.
     fn frame_pointer(&self, registers: &Registers) -> u64;
     /// What a foreign thread's registers ask for by its own system's convention: the call's number, six arguments.

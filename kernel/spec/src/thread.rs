@@ -136,6 +136,7 @@ impl Spec {
         for (number, value) in (first..first + count).zip(values) {
             *self.thread_mut(thread).registers.by_number(number).expect("checked") = value;
         }
+        self.changed(thread);
         Ok(Answer::OK)
     }
 
@@ -151,7 +152,15 @@ impl Spec {
         let record = self.thread_mut(thread);
         record.foreign = flags & ThreadFlags::FOREIGN != 0;
         record.no_fpu = flags & ThreadFlags::NO_FPU != 0;
+        self.changed(thread);
         Ok(Answer::OK)
+    }
+
+    /// No thread goes on outside user space because another program says so: at most, it faults at its end.
+    fn changed(&mut self, thread: Address) {
+        let end = self.user_end();
+        let registers = &mut self.thread_mut(thread).registers;
+        registers.pc = registers.pc.min(end);
     }
 
     /// A thread can go on if it is stopped, and has a table, an address space and CPU time.

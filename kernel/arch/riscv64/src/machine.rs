@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use anos_abi::Error;
 use anos_core::Kernel;
-use anos_machine::{CoreId, Entry, Machine, Mapping, Registers, Reset, Shared};
+use anos_machine::{CoreId, Entry, Machine, Mapping, Registers, Reset, Shared, Thread};
 
 use crate::hart::{self, Hart};
 use crate::interrupts::Interrupts;
@@ -165,6 +165,9 @@ impl Machine for Port<'_> {
         CODE_CHANGES.fetch_add(1, Ordering::AcqRel);
         self.fence_new_code();
     }
+
+    /// User mode takes any registers, and `fpu` looks at the flag whenever the thread is to run.
+    fn changed(&self, _thread: &mut Thread) {}
 
     fn frame_pointer(&self, registers: &Registers) -> u64 {
         let [frame_pointer, ..] = registers.other;

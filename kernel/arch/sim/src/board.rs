@@ -285,6 +285,11 @@ impl<const CACHES_INVALID: bool> Machine for View<'_, CACHES_INVALID> {
 
     fn synchronise_instructions(&mut self) {}
 
+    /// As on a machine whose processor refuses to go on outside user space.
+    fn changed(&self, thread: &mut Thread) {
+        thread.registers.pc = thread.registers.pc.min(self.user_end());
+    }
+
     fn frame_pointer(&self, registers: &Registers) -> u64 {
         registers.words[7]
     }

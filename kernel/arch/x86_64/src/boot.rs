@@ -189,7 +189,7 @@ fn build(physical: &mut Physical, platform: &Platform) -> Option<(Records, Contr
     tables.load();
     for number in 0..platform.cores().len() as u64 {
         // SAFETY: laid out above, and in the tables that are loaded; no core uses its block yet.
-        unsafe { percore::prepare(CoreId::new(number)?, tables.root()) };
+        unsafe { percore::prepare(CoreId::new(number)?) };
     }
     Some((Records { address, pages }, controllers))
 }

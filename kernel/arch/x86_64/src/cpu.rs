@@ -133,6 +133,14 @@ pub fn cr2() -> u64 {
     value
 }
 
+/// The root page table that is loaded (with PCID: and its tag).
+pub fn root() -> u64 {
+    let value;
+    // SAFETY: reading changes nothing.
+    unsafe { asm!("mov {}, cr3", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
 /// Loads a root page table (with PCID: and its tag, and bit 63), and with it forgets all translations that aren't global
 /// (with PCID: those of this tag, unless bit 63 is set).
 ///

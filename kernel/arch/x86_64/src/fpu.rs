@@ -50,7 +50,8 @@ fn turn_off() {
 
 /// The FPU no longer belongs to the running thread.
 pub fn release(core: &CoreData) {
-    if core.fpu.replace(false) {
+    if core.fpu.get() {
+        core.fpu.set(false);
         turn_off();
     }
 }
@@ -75,15 +76,17 @@ pub fn save(core: &CoreData) {
     }
 }
 
-/// The running thread makes a system call. Across it, floating-point registers need not survive, so nothing is saved;
-/// but what an earlier trap saved must not come back in place of what is in the FPU now. Another system's call is
-/// no different from any other trap.
+/// The running thread, whose state is in the FPU, makes a system call. Across it, floating-point registers need not
+/// survive, so nothing is saved; but what an earlier trap saved must not come back in place of what is in the FPU now.
+/// Another system's call is no different from any other trap.
+#[cold]
+#[inline(never)]
 pub fn system_call(core: &CoreData) {
     let thread = core.thread.get();
     // SAFETY: the record of the running thread, as in `save`; nobody changes this while it runs.
     if unsafe { (*thread).foreign } != 0 {
         save(core);
-    } else if core.fpu.get() {
+    } else {
         // SAFETY: as in `save`.
         unsafe { (*thread).machine[0] = 0 };
     }

@@ -1,10 +1,10 @@
 //! What the kernel's core asks of this machine.
 
 use anos_abi::Error;
-use anos_machine::{CoreId, Entry, Machine, Mapping, Registers, Reset};
+use anos_machine::{CoreId, Entry, Machine, Mapping, Registers, Reset, Thread};
 
 use crate::percore::{self, CoreData};
-use crate::{apic, console, cpu, ioapic, paging, patience, power, smp, tables, time};
+use crate::{apic, console, cpu, ioapic, paging, patience, power, smp, tables, time, traps};
 
 /// The machine, as seen from one core.
 #[derive(Debug)]
@@ -57,7 +57,6 @@ impl Machine for Processor<'_> {
         /// What the core knows of this tag stays (SDM 3A, 4.10.4.1).
         const KEEP: u64 = 1 << 63;
         let root = if root == 0 { tables::kernel_root() } else { root } | tag;
-        self.0.root.set(root);
         // Nothing is kept of tag 0, which any address space may have if there are no others.
         let keep = if flush || tag == 0 { 0 } else { KEEP };
         // SAFETY: a root table whose upper half is the kernel's (`fill_root`), or the kernel's own; the tag is 0 unless
@@ -66,13 +65,17 @@ impl Machine for Processor<'_> {
     }
 
     fn flush(&mut self) {
-        // SAFETY: as in `load_root`.
-        unsafe { cpu::load_root(self.0.root.get()) };
+        // SAFETY: what is loaded already. Bit 63 reads as 0.
+        unsafe { cpu::load_root(cpu::root()) };
     }
 
     fn synchronise_instructions(&mut self) {
         // The processor sees its own and others' writes to code by itself, and enters user mode through a
         // serialising instruction or a fresh fetch.
+    }
+
+    fn changed(&self, thread: &mut Thread) {
+        traps::changed(thread);
     }
 
     fn frame_pointer(&self, registers: &Registers) -> u64 {
@@ -156,7 +159,7 @@ impl Machine for Processor<'_> {
             Reset::PowerOff => power::off(),
             Reset::Reboot => {
                 power::reboot();
-                crate::traps::triple_fault();
+                traps::triple_fault();
             }
         }
     }

@@ -68,13 +68,9 @@ struct Task {
 pub struct CoreData {
     /// The running thread's record, null if none: where a trap from user mode saves registers.
     pub thread: Cell<*mut Thread>,
-    /// The user's stack pointer, while `syscall` has no register to keep it in.
-    user_stack: Cell<u64>,
     /// This structure's address.
     this: Cell<u64>,
-    /// Physical address of the root table that is loaded, and its tag: what CR3 holds.
-    pub root: Cell<u64>,
-    /// The user's `fs` base that is loaded.
+    /// The `fs` base of the thread that ran last; or it is 0, where what a program loads into `fs` clears it.
     pub thread_pointer: Cell<u64>,
     /// Whether the FPU is on, and holds the running thread's state.
     pub fpu: Cell<bool>,
@@ -95,8 +91,6 @@ pub struct CoreData {
 
 /// Offsets for the trap code.
 pub const THREAD: usize = offset_of!(CoreData, thread);
-/// See [`THREAD`].
-pub const USER_STACK: usize = offset_of!(CoreData, user_stack);
 /// See [`THREAD`].
 pub const THIS: usize = offset_of!(CoreData, this);
 
@@ -132,7 +126,7 @@ pub fn lay_out(tables: &mut Tables<'_>, core: CoreId) -> Option<()> {
 ///
 /// # Safety
 /// Once for each core, before that core runs on its stack, with the kernel's tables loaded.
-pub unsafe fn prepare(core: CoreId, root: u64) {
+pub unsafe fn prepare(core: CoreId) {
     let address = data_address(core);
     let block = address - STACK_TOP;
     let task = address + offset_of!(CoreData, task) as u64;
@@ -141,9 +135,7 @@ pub unsafe fn prepare(core: CoreId, root: u64) {
     let descriptor = limit | (task & 0xff_ffff) << 16 | 0x89 << 40 | (task >> 24 & 0xff) << 56;
     let data = CoreData {
         thread: Cell::new(core::ptr::null_mut()),
-        user_stack: Cell::new(0),
         this: Cell::new(address),
-        root: Cell::new(root),
         thread_pointer: Cell::new(0),
         fpu: Cell::new(false),
         woken_by: Cell::new(None),

@@ -86,11 +86,6 @@ impl<'a> Tables<'a> {
         Some(Tables { root, free, largest })
     }
 
-    /// Physical address of the root table.
-    pub fn root(&self) -> u64 {
-        self.root
-    }
-
     /// Takes clear memory that the early tables show: its physical address.
     pub fn take(&mut self, bytes: u64) -> Option<u64> {
         take_clear(self.free, bytes)

@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use anos_abi::fault::FaultKind;
 use anos_core::Kernel;
-use anos_machine::{Event, Fault, Next, Registers, Thread};
+use anos_machine::{Event, Fault, Next, Ref, Registers, Thread};
 
 use crate::machine::Processor;
 use crate::paging::{USER_END, WINDOW};
@@ -37,10 +37,10 @@ const USER_FLAGS: u64 = 0x0025_0dd5;
 const FLAGS: u64 = 0x202;
 const INTERRUPT_FLAG: u64 = 1 << 9;
 
-/// In [`Thread::machine`]'s second word: a core has run this thread. From bit 8 on: which one did last. A record that is
-/// made anew at the same place is thus another thread, and what a core has of a thread counts only if no other core has
-/// run it since.
-const LOADED: u64 = 1;
+/// The word of [`Thread::machine`] that says which core has run the thread last ([`mark`]); 0: none has, since it was
+/// started or changed. A record that is made anew at the same place is thus another thread, and what a core has of a thread
+/// counts only if no other core has run it since.
+const LOADED: usize = 1;
 
 /// What a trap in kernel mode pushes.
 #[derive(Debug)]
@@ -163,8 +163,8 @@ global_asm!(
     "mov rcx, [rax + {pc}]",
     "cmp qword ptr [rax + {other}], 0",
     "jne 2f",
-    // It starts, or made a system call: nothing but the roles' registers matters, and `sysret` does. The program
-    // counter is below USER_END, so it can't fault.
+    // It starts, or made a system call: nothing but the roles' registers matters, and `sysret` does. It can't fault: see
+    // `resume`.
     "mov r11d, {flags}",
     "mov rsp, [rax + {sp}]",
     "mov rax, [rax + {operation}]",
@@ -179,35 +179,36 @@ global_asm!(
     "mov r11, [rax + {other} + 16]",
     "mov rax, [rax + {operation}]",
     "iretq",
-    // System calls. All registers are the message's, so the stack pointer serves to reach the record; interrupts are
-    // off, and what can't be off has stacks of its own.
+    // System calls. All registers are the message's, but for r11, in which the processor has put the flags: nobody expects
+    // them back. Interrupts are off, and what can't be off has stacks of its own.
     ".balign 16",
     ".global system_call_entry",
     "system_call_entry:",
     "swapgs",
-    "mov gs:[{user_stack}], rsp",
-    "mov rsp, gs:[{thread}]",
-    "mov [rsp + {words}], r8",
-    "mov [rsp + {words} + 8], r9",
-    "mov [rsp + {words} + 16], r12",
-    "mov [rsp + {words} + 24], r13",
-    "mov [rsp + {words} + 32], r14",
-    "mov [rsp + {words} + 40], r15",
-    "mov [rsp + {words} + 48], rbx",
-    "mov [rsp + {words} + 56], rbp",
-    "mov [rsp + {operation}], rax",
-    "mov [rsp + {label}], rdi",
-    "mov [rsp + {slots}], rsi",
-    "mov [rsp + {reply}], rdx",
-    "mov [rsp + {deadline}], r10",
-    "mov [rsp + {pc}], rcx",
-    "mov rax, gs:[{user_stack}]",
-    "mov [rsp + {sp}], rax",
-    "mov qword ptr [rsp + {other}], 0",
-    "mov rdi, gs:[{this}]",
+    "mov r11, gs:[{thread}]",
+    "mov [r11 + {sp}], rsp",
+    "mov rsp, gs:[{this}]",
     "swapgs",
-    "mov rsp, rdi",
+    "mov [r11 + {words}], r8",
+    "mov [r11 + {words} + 8], r9",
+    "mov [r11 + {words} + 16], r12",
+    "mov [r11 + {words} + 24], r13",
+    "mov [r11 + {words} + 32], r14",
+    "mov [r11 + {words} + 40], r15",
+    "mov [r11 + {words} + 48], rbx",
+    "mov [r11 + {words} + 56], rbp",
+    "mov [r11 + {operation}], rax",
+    "mov [r11 + {label}], rdi",
+    "mov [r11 + {slots}], rsi",
+    "mov [r11 + {reply}], rdx",
+    "mov [r11 + {deadline}], r10",
+    "mov [r11 + {pc}], rcx",
+    "mov qword ptr [r11 + {other}], 0",
+    "mov rdi, rsp",
     "call {system_call}",
+    "mov rdi, rsp",
+    "mov rsi, rax",
+    "call {go_on}",
     "jmp leave_kernel",
     "trap_in_kernel:",
     "push rax",
@@ -263,7 +264,6 @@ global_asm!(
     group = const GROUP,
     stubs = const stub(VECTORS as u64),
     thread = const percore::THREAD,
-    user_stack = const percore::USER_STACK,
     this = const percore::THIS,
     words = const offset_of!(Registers, words),
     operation = const offset_of!(Registers, operation),
@@ -279,6 +279,7 @@ global_asm!(
     user_code = const USER_CODE,
     user_trap = sym user_trap,
     system_call = sym system_call,
+    go_on = sym go_on,
     kernel_trap = sym kernel_trap,
     first_event = sym first_event,
 );
@@ -357,13 +358,27 @@ extern "C" fn first_event(core: &CoreData) -> *mut Registers {
     run(core, Event::Start)
 }
 
-/// A system call: the registers are in the thread's record.
-extern "C" fn system_call(core: &CoreData) -> *mut Registers {
-    fpu::system_call(core);
-    match anos_core::quick(&KERNEL, &mut Processor(core)) {
-        Some(thread) => resume(core, (WINDOW + thread.address()) as *mut Thread),
+/// A system call: the registers are in the thread's record. Answers the thread that runs next, if the call could go the
+/// short way.
+extern "C" fn system_call(core: &CoreData) -> Ref<Thread> {
+    if core.fpu.get() {
+        fpu::system_call(core);
+    }
+    anos_core::quick(&KERNEL, &mut Processor(core)).unwrap_or(Ref::NONE)
+}
+
+/// Goes on with this thread, or the general way. (A function of its own: so `system_call` keeps nothing in registers that
+/// would have to be saved before.)
+extern "C" fn go_on(core: &CoreData, thread: Ref<Thread>) -> *mut Registers {
+    match thread.some() {
+        Some(thread) => resume(core, at(thread)),
         None => run(core, Event::SystemCall),
     }
+}
+
+/// Where a thread's record is mapped.
+fn at(thread: Ref<Thread>) -> *mut Thread {
+    (WINDOW + thread.address()) as *mut Thread
 }
 
 /// Any other trap from user mode.
@@ -449,7 +464,7 @@ fn run(core: &CoreData, mut event: Event) -> *mut Registers {
     loop {
         core.rounds.set(0);
         match anos_core::enter(&KERNEL, &mut Processor(core), event) {
-            Next::Run(thread) => return resume(core, (WINDOW + thread.address()) as *mut Thread),
+            Next::Run(thread) => return resume(core, at(thread)),
             Next::Idle => event = idle(core),
         }
     }
@@ -469,40 +484,60 @@ fn idle(core: &CoreData) -> Event {
     }
 }
 
-/// Makes a thread the running one, and its registers such that the processor takes them.
+/// Makes a thread the running one.
+///
+/// Its registers are such that the processor takes them: they are what the processor saved itself, or
+/// [`changed`] has looked at them, or a thread was started with them, which the kernel's core checks. The processor saves
+/// no program counter that `sysret` or `iretq` would refuse: user code ends before the hole of non-canonical addresses
+/// ([`USER_END`](crate::paging::USER_END)), a jump into it faults where it is, and every canonical address will do. Nor
+/// does it save flags that a program may not have: in user mode interrupts are on, the I/O privilege is 0, and no
+/// instruction changes that. Of the stack pointer it asks nothing.
+#[inline(always)]
 fn resume(core: &CoreData, thread: *mut Thread) -> *mut Registers {
     // SAFETY: a thread that the kernel's core chose for this core: mapped, and written by this core alone until it
     // says again that it is in the kernel.
-    let state = unsafe { &mut (*thread).machine };
-    let loaded = LOADED | (core.id.index() as u64) << 8;
-    if core.thread.get() != thread || state[1] != loaded {
-        state[1] = loaded;
-        fpu::release(core);
-        core.thread.set(thread);
-        clear_selectors();
-        core.thread_pointer.set(u64::MAX);
+    if core.thread.get() != thread || unsafe { (*thread).machine[LOADED] } != mark(core) {
+        switch(core, thread);
     }
-    // SAFETY: as above; nobody changes this while the thread runs.
-    if unsafe { (*thread).no_fpu } != 0 {
-        fpu::release(core);
-    }
-    // SAFETY: as above; another part of the record.
-    let registers = unsafe { &mut (*thread).registers };
-    registers.pc = registers.pc.min(USER_END);
-    registers.sp = registers.sp.min(USER_END);
-    if registers.other[0] != 0 {
-        registers.other[0] = registers.other[0] & USER_FLAGS | FLAGS;
-    }
-    let thread_pointer = registers.tp.min(USER_END);
-    if core.thread_pointer.replace(thread_pointer) != thread_pointer {
+    thread.cast()
+}
+
+/// What a core's own looks like in [`LOADED`]: never 0.
+fn mark(core: &CoreData) -> u64 {
+    core::ptr::from_ref(core) as u64
+}
+
+/// Nothing in this core is the last thread's from now on: not the FPU, no selector, no thread pointer.
+#[inline(always)]
+fn switch(core: &CoreData, thread: *mut Thread) {
+    // SAFETY: as in `resume`.
+    unsafe { (*thread).machine[LOADED] = mark(core) };
+    fpu::release(core);
+    core.thread.set(thread);
+    clear_selectors();
+    // SAFETY: as in `resume`.
+    let thread_pointer = unsafe { (*thread).registers.tp };
+    // Whatever the last thread loaded into `fs`, and whatever clearing that did: the base is the last one's, or 0.
+    if core.thread_pointer.replace(thread_pointer) | thread_pointer != 0 {
         // SAFETY: a canonical address, for the user's `fs` alone.
         unsafe { cpu::write_msr(cpu::Msr::FS_BASE, thread_pointer) };
     }
-    core::ptr::from_mut(registers)
 }
 
-/// No selector of the last thread is left. What that does to the base of `fs` depends on the processor, but [`resume`]
-/// sets it next; that of `gs` is 0 in any case, as in every segment that a program can load.
+/// See [`Machine::changed`](anos_machine::Machine::changed). Here the program counter and the thread pointer must be
+/// canonical, and flags that are a program's; and the thread begins without what a core may hold of it.
+pub fn changed(thread: &mut Thread) {
+    let registers = &mut thread.registers;
+    registers.pc = registers.pc.min(USER_END);
+    registers.tp = registers.tp.min(USER_END);
+    if registers.other[0] != 0 {
+        registers.other[0] = registers.other[0] & USER_FLAGS | FLAGS;
+    }
+    thread.machine[LOADED] = 0;
+}
+
+/// No selector of the last thread is left. What that does to the base of `fs` depends on the processor, but [`switch`]
+/// looks to it next; that of `gs` is 0 in any case, as in every segment that a program can load.
 fn clear_selectors() {
     // SAFETY: the kernel uses none of these registers, and 64-bit code in user mode needs none loaded.
     unsafe {

@@ -294,6 +294,13 @@ fn addresses_written_from_outside_are_only_the_thread_s_fault(case: &mut Case) -
                 }
                 hands.thread.suspend()?;
                 hands.thread.write_registers(number, &[value])?;
+                let [kept, ..] = hands.thread.read_registers(number)?;
+                if arch::IS_PC && number != 14 {
+                    // Not every processor minds at once, least of all an emulated one.
+                    check!(kept == value.min(end), "register {number} takes {value:#x} as {kept:#x}");
+                } else {
+                    equal!(kept, value);
+                }
                 let seen = window.read(0);
                 hands.thread.resume()?;
                 if number == 13 {
