@@ -122,13 +122,15 @@ extern "C" fn translated(_: Id, block: *mut RawBlock) {
         return;
     }
     let target = settings.target;
-    let last = |what: fn(Target, &[u8]) -> bool| {
-        !in_firmware && block.instructions().next_back().is_some_and(|last| what(target, last.bytes()))
-    };
+    let returns =
+        !in_firmware && block.instructions().next_back().is_some_and(|last| target.returns(last.bytes()));
+    // On RISC-V, QEMU translates on behind an instruction that waits, but never executes what is there: who has waited
+    // comes back in a block of its own.
+    let wait = block.instructions().position(|instruction| !in_firmware && target.waits(instruction.bytes()));
     let goes_on = block.instructions().next().is_some_and(|first| target.goes_on(first.bytes()));
-    let number = Block::new(address, block.instructions().len())
-        .waiting(last(Target::waits))
-        .returning(last(Target::returns))
+    let number = Block::new(address, wait.map_or(block.instructions().len(), |wait| wait + 1))
+        .waiting(wait.is_some())
+        .returning(returns)
         .going_on(goes_on)
         .0;
     match settings.arguments.mode {
