@@ -41,9 +41,6 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How long the rest of a line may take.
 const LINE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The one figure that is not between two stamps of a program.
-pub const BOOT: &str = boot::NAME;
-
 /// The figures that are kept with the sources.
 pub fn kept(root: &Path) -> PathBuf {
     root.join("tests/bench/figures.json")
