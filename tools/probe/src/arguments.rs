@@ -10,6 +10,8 @@ pub enum Mode {
     Visits,
     /// What memory more than one core writes.
     Lines,
+    /// How many instructions it takes to an address, or until a text is said.
+    Count,
 }
 
 /// All arguments.
@@ -29,6 +31,14 @@ pub struct Arguments {
     pub start: u64,
     /// The mark up to which to watch.
     pub stop: u64,
+    /// The address of the first instruction that counts.
+    pub from: u64,
+    /// The address of the first one that does not.
+    pub to: Option<u64>,
+    /// The text up to which to count.
+    pub text: String,
+    /// The file that has what the machine says.
+    pub said: PathBuf,
 }
 
 impl Arguments {
@@ -36,31 +46,44 @@ impl Arguments {
     pub fn read<'a>(words: impl Iterator<Item = &'a str>) -> Result<Arguments, String> {
         let (mut mode, mut output) = (None, None);
         let (mut firmware, mut passes, mut most, mut start, mut stop) = (0..0, Vec::new(), 10, 1, 2);
+        let (mut from, mut to, mut text, mut said) = (0, None, String::new(), PathBuf::new());
         for word in words {
             let (name, value) = word.split_once('=').ok_or_else(|| format!("{word}: NAME=VALUE is expected"))?;
             let wrong = || format!("{word}: the value makes no sense");
             match name {
                 "mode" if value == "visits" => mode = Some(Mode::Visits),
                 "mode" if value == "lines" => mode = Some(Mode::Lines),
+                "mode" if value == "count" => mode = Some(Mode::Count),
                 "output" => output = Some(PathBuf::from(value)),
                 "firmware" => firmware = range(value).ok_or_else(wrong)?,
                 "passes" if passes.len() < 64 => passes.push(range(value).ok_or_else(wrong)?),
                 "most" => most = value.parse().map_err(|_| wrong())?,
                 "start" => start = value.parse().map_err(|_| wrong())?,
                 "stop" => stop = value.parse().map_err(|_| wrong())?,
+                "from" => from = number(value).ok_or_else(wrong)?,
+                "to" => to = Some(number(value).ok_or_else(wrong)?),
+                "text" => text = value.into(),
+                "said" => said = PathBuf::from(value),
                 _ => return Err(wrong()),
             }
         }
         let mode = mode.ok_or("mode= is missing")?;
         let output = output.ok_or("output= is missing")?;
-        Ok(Arguments { mode, output, firmware, passes, most, start, stop })
+        if mode == Mode::Count && to.is_none() && text.is_empty() {
+            return Err("to= or text= is missing".into());
+        }
+        Ok(Arguments { mode, output, firmware, passes, most, start, stop, from, to, text, said })
     }
+}
+
+/// As 0x...
+fn number(text: &str) -> Option<u64> {
+    u64::from_str_radix(text.strip_prefix("0x")?, 16).ok()
 }
 
 /// START:END.
 fn range(text: &str) -> Option<Range<u64>> {
     let (start, end) = text.split_once(':')?;
-    let number = |text: &str| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok();
     Some(number(start)?..number(end)?)
 }
 
@@ -74,9 +97,13 @@ mod tests {
         let read = Arguments::read(words.split(' ')).expect("well formed");
         assert_eq!((read.mode, read.firmware, read.most), (Mode::Visits, 0x80..0x90, 3));
         assert_eq!((read.passes, read.start, read.stop), (vec![1..2, 3..4], 1, 2));
+        let read = Arguments::read(["mode=count", "output=x", "from=0x10", "text=a> ", "said=y"].into_iter());
+        let read = read.expect("well formed");
+        assert_eq!((read.mode, read.from, &*read.text, read.said), (Mode::Count, 16, "a> ", PathBuf::from("y")));
         for wrong in ["", "mode=visits", "output=x", "mode=x output=y", "mode=lines output=x start=y", "lines"] {
             assert!(Arguments::read(wrong.split(' ')).is_err(), "{wrong}");
         }
         assert!(Arguments::read(["mode=lines", "output=x", "passes=1:2"].into_iter()).is_err());
+        assert!(Arguments::read(["mode=count", "output=x", "said=y"].into_iter()).is_err());
     }
 }
