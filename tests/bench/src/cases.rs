@@ -19,6 +19,7 @@ pub mod ipc;
 mod memory;
 mod notify;
 mod objects;
+mod processes;
 mod sched;
 mod threads;
 
@@ -52,6 +53,7 @@ const ALL: &[&[Measurement]] = &[
     faults::MEASUREMENTS,
     objects::MEASUREMENTS,
     threads::MEASUREMENTS,
+    processes::MEASUREMENTS,
 ];
 
 /// The kernel's console and power switch.

@@ -17,6 +17,7 @@
 //! - [`stage`]: the threads, address spaces and objects of a figure;
 //! - [`figures`]: samples from stamps, the figure from samples;
 //! - [`cases`]: the figures, a file for each category;
+//! - [`calls`]: the root server's calls, a file of `system/`, for the figure in which its code makes a process;
 //! - [`scaling`]: clients and servers on all cores at once, when the command line asks for them.
 #![cfg_attr(anos_guest, no_std, no_main)]
 
@@ -25,6 +26,9 @@ extern crate alloc;
 
 #[cfg(anos_guest)]
 mod arch;
+#[cfg(anos_guest)]
+#[path = "../../../system/src/calls.rs"]
+mod calls;
 #[cfg(anos_guest)]
 mod cases;
 #[cfg(anos_guest)]

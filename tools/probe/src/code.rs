@@ -46,6 +46,13 @@ impl Target {
         }
     }
 
+    /// Whether it writes to a device through an I/O port, which only x86-64 has.
+    pub fn writes_port(self, instruction: &[u8]) -> bool {
+        let mut rest = instruction.iter().skip_while(|byte| is_prefix(byte));
+        // out with a port in the instruction, out with one in dx, outs
+        self == Target::X86 && matches!(rest.next(), Some(0xe6 | 0xe7 | 0xee | 0xef | 0x6e | 0x6f))
+    }
+
     /// Whether it returns from an exception or a system call.
     pub fn returns(self, instruction: &[u8]) -> bool {
         match self {
@@ -73,14 +80,18 @@ impl Target {
 
 /// A `lock` prefix; or `xchg` (it is only asked about instructions that write to memory, and needs no prefix then).
 fn x86_is_atomic(instruction: &[u8]) -> bool {
-    let is_prefix = |byte: &&u8| matches!(**byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf2 | 0xf3);
-    let mut rest = instruction.iter().skip_while(is_prefix);
+    let mut rest = instruction.iter().skip_while(|byte| is_prefix(byte));
     match rest.next() {
         Some(0xf0) => true,
         Some(0x40..=0x4f) => matches!(rest.next(), Some(0x86 | 0x87)),
         Some(0x86 | 0x87) => true,
         _ => false,
     }
+}
+
+/// Whether this may stand before an instruction on x86-64.
+fn is_prefix(byte: &u8) -> bool {
+    matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf2 | 0xf3)
 }
 
 #[cfg(test)]
@@ -99,12 +110,16 @@ mod tests {
     }
 
     #[test]
-    fn waiting_and_atomic_instructions_are_known() {
+    fn waiting_writing_and_atomic_instructions_are_known() {
         assert!(Target::X86.waits(&[0xf4]) && !Target::X86.waits(&[0xf3, 0x90]));
         assert!(Target::X86.returns(&[0x48, 0xcf]) && Target::X86.returns(&[0x48, 0x0f, 0x07]));
         assert!(Target::RiscV.returns(&[0x73, 0, 0x20, 0x10]) && !Target::RiscV.returns(&[0x73, 0, 0x50, 0x10]));
         assert!(Target::X86.goes_on(&[0xfa]) && !Target::RiscV.goes_on(&[0xfa]));
         assert!(Target::RiscV.waits(&[0x73, 0, 0x50, 0x10]) && !Target::RiscV.waits(&[0x73, 0, 0, 0]));
+        // out dx, al; out 0x80, ax; rep outsb; in al, dx
+        assert!(Target::X86.writes_port(&[0xee]) && Target::X86.writes_port(&[0x66, 0xe7, 0x80]));
+        assert!(Target::X86.writes_port(&[0xf3, 0x6e]) && !Target::X86.writes_port(&[0xec]));
+        assert!(!Target::RiscV.writes_port(&[0xee, 0, 0, 0]));
         // lock xadd, xchg with a 64-bit register, xchg with a byte; mov.
         for atomic in [&[0xf0_u8, 0x0f, 0xc1, 0x07][..], &[0x48, 0x87, 0x07], &[0x86, 0x07], &[0x66, 0xf0, 0xff, 0]] {
             assert!(Target::X86.is_atomic(atomic), "{atomic:x?}");

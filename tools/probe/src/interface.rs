@@ -249,6 +249,17 @@ pub unsafe fn physical(access: u32, address: u64) -> Option<u64> {
     Some(unsafe { qemu_plugin_hwaddr_phys_addr(physical) })
 }
 
+/// Whether an access is one to a device.
+///
+/// # Safety
+/// As for [`physical`].
+pub unsafe fn is_device(access: u32, address: u64) -> bool {
+    // SAFETY: the caller's promise.
+    let physical = unsafe { qemu_plugin_get_hwaddr(access, address) };
+    // SAFETY: if it is not null, it is valid until the next one is asked for on this core.
+    !physical.is_null() && unsafe { qemu_plugin_hwaddr_is_io(physical) }
+}
+
 /// Says something in QEMU's log.
 pub fn say(text: &str) {
     if let Ok(text) = CString::new(text) {

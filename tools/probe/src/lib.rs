@@ -20,13 +20,17 @@
 //!
 //! | argument | mode | meaning |
 //! |---|---|---|
-//! | `mode=visits` or `mode=lines` | | see below |
-//! | `output=FILE` | both | where to write; emptied first |
-//! | `firmware=START:END` | both | addresses that count as kernel while a visit goes on (as `0x...`) |
+//! | `mode=visits`, `mode=lines` or `mode=count` | | see below |
+//! | `output=FILE` | all | where to write; emptied first |
+//! | `firmware=START:END` | visits, lines | addresses that count as kernel while a visit goes on (as `0x...`) |
 //! | `passes=START:END` | visits | a part of the kernel to be told apart; up to 64 times, the first is bit 0 |
 //! | `most=N` | visits | how many kinds of visits to write, the longest; 10 if nothing is said |
 //! | `start=N`, `stop=N` | lines | the marks between which to watch; 1 and 2 if nothing is said |
 //! | `turn=N` | lines | see below |
+//! | `from=ADDRESS` | count | the first instruction that counts (as `0x...`) |
+//! | `to=ADDRESS` | count | the first one that counts no more |
+//! | `text=TEXT` | count | the text up to which to count; without a comma |
+//! | `said=FILE` | count | the file to which QEMU writes what the machine says, byte by byte |
 //!
 //! # Visits
 //!
@@ -67,14 +71,27 @@
 //! Otherwise it lasts until the next timer of the machine, even if that is very soon all the time: then QEMU 7.2 now and
 //! then leaves the next core no instructions at all, for ever, whatever interrupt waits there (QEMU 8.1 shares them out).
 //!
+//! # Count
+//!
+//! Counts instructions, of kernel, programs and firmware, from the one at an address: to the next one at another address, or
+//! to the one that writes the last byte of a text to a serial port. QEMU carries out such a write, down to the file that
+//! keeps what was said (`-chardev ...,logfile=FILE`), before the next instruction, so the plugin looks into that file behind
+//! each write to a device. For one core. Then it writes how many instructions it took, and how many of them waited for an
+//! interrupt (where none did, the machine's time under `-icount shift=0` is as many nanoseconds):
+//!
+//! ```text
+//! counted 3456789 waits 0
+//! ```
+//!
 //! - [`arguments`]: what the command line says; [`code`]: what instructions mean; [`turns`]: whose turn ends;
-//! - [`visits`] and [`lines`]: the two modes; [`cores`]: what each core is doing;
+//! - [`visits`], [`lines`] and [`count`]: the three modes; [`cores`]: what each core is doing;
 //! - `interface` and `plugin`: QEMU's side, left out of the unit tests, where nobody defines its functions.
 #![cfg_attr(test, expect(dead_code, reason = "what QEMU calls is left out"))]
 
 mod arguments;
 mod code;
 mod cores;
+mod count;
 #[cfg(not(test))]
 mod interface;
 mod lines;

@@ -9,6 +9,7 @@ use std::sync::{Mutex, OnceLock};
 use crate::arguments::{Arguments, Mode};
 use crate::code::Target;
 use crate::cores::{Block, CORES};
+use crate::count::{Count, Step};
 use crate::interface::{self, Id, Information, Machine, RawBlock, Translation};
 use crate::lines::{Lines, Store};
 use crate::turns::Turns;
@@ -36,6 +37,7 @@ static WATCHING: AtomicBool = AtomicBool::new(false);
 static MARKS: AtomicU64 = AtomicU64::new(0);
 static VISITS: Mutex<Option<Visits>> = Mutex::new(None);
 static LINES: Mutex<Option<Lines>> = Mutex::new(None);
+static COUNT: Mutex<Option<Count>> = Mutex::new(None);
 static TURNS: Turns = Turns::new();
 
 /// The lowest address of the upper half.
@@ -79,6 +81,7 @@ fn prepare(id: Id, machine: &Machine, words: &[String]) -> Result<(), String> {
     set(&OUTPUT, file);
     set(&VISITS, Visits::default());
     set(&LINES, Lines::default());
+    set(&COUNT, Count::new(&arguments.text));
     SETTINGS.set(Settings { id, target, cores: machine.cores, arguments }).map_err(|_| "loaded twice".to_string())
 }
 
@@ -110,6 +113,9 @@ extern "C" fn translated(_: Id, block: *mut RawBlock) {
     let Some(settings) = SETTINGS.get() else { return };
     // SAFETY: what QEMU passed to this call, and not kept.
     let block = unsafe { Translation::new(block) };
+    if settings.arguments.mode == Mode::Count {
+        return watch_all(&block, settings);
+    }
     let address = block.address();
     let in_firmware = settings.arguments.firmware.contains(&address);
     if address < UPPER_HALF && !in_firmware {
@@ -122,8 +128,7 @@ extern "C" fn translated(_: Id, block: *mut RawBlock) {
         return;
     }
     let target = settings.target;
-    let returns =
-        !in_firmware && block.instructions().next_back().is_some_and(|last| target.returns(last.bytes()));
+    let returns = !in_firmware && block.instructions().next_back().is_some_and(|last| target.returns(last.bytes()));
     // On RISC-V, QEMU translates on behind an instruction that waits, but never executes what is there: who has waited
     // comes back in a block of its own.
     let wait = block.instructions().position(|instruction| !in_firmware && target.waits(instruction.bytes()));
@@ -141,6 +146,44 @@ extern "C" fn translated(_: Id, block: *mut RawBlock) {
             block.when_executed(in_kernel_lines, number);
             watch_writes(&block, settings.target);
         }
+        // Told apart above.
+        Mode::Count => {}
+    }
+}
+
+/// Every instruction counts, wherever it is.
+fn watch_all(block: &Translation, settings: &Settings) {
+    for instruction in block.instructions() {
+        let step = Step {
+            starts: instruction.address() == settings.arguments.from,
+            ends: Some(instruction.address()) == settings.arguments.to,
+            waits: settings.target.waits(instruction.bytes()),
+            writes_port: settings.target.writes_port(instruction.bytes()),
+        };
+        instruction.when_executed(executed, step.number());
+        instruction.when_writing(writes, 0);
+    }
+}
+
+/// An instruction comes.
+extern "C" fn executed(_: c_uint, number: usize) {
+    let Some(settings) = SETTINGS.get() else { return };
+    let said = || std::fs::read(&settings.arguments.said).unwrap_or_default();
+    with(&COUNT, |count| {
+        if let Some(report) = count.execute(Step::from_number(number), said) {
+            write(&report);
+        }
+    });
+}
+
+/// The instruction that came last has written to memory or to a device.
+extern "C" fn writes(_: c_uint, access: u32, address: u64, _: usize) {
+    // SAFETY: what QEMU passed to this call.
+    if unsafe { interface::is_write(access) }
+        // SAFETY: what QEMU passed to this call.
+        && unsafe { interface::is_device(access, address) }
+    {
+        with(&COUNT, Count::device_written);
     }
 }
 
@@ -253,7 +296,7 @@ extern "C" fn passed_mark(core: c_uint, number: usize) {
         Mode::Lines if mark == arguments.stop && WATCHING.swap(false, Ordering::Relaxed) => {
             with(&LINES, |lines| write(&lines.report()));
         }
-        Mode::Lines => {}
+        Mode::Lines | Mode::Count => {}
     }
 }
 

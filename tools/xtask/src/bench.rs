@@ -4,7 +4,8 @@
 //! peers, written to a file and compared with one.
 //!
 //! - [`linux`]: the same for another system;
-//! - [`boot`]: the one figure that no program can measure; [`figures`]: the figures as they are kept; [`compare`]: what has become worse;
+//! - [`boot`]: the figures that no program can measure;
+//! - [`figures`]: the figures as they are kept; [`compare`]: what has become worse;
 //! - [`scaling`]: clients and servers on several cores at once;
 //! - [`peers`]: what others need; [`table`]: both, for people; [`chart`]: both, as a picture in the book.
 
@@ -40,9 +41,6 @@ pub const SYSTEM: &str = "bench";
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long the rest of a line may take.
 const LINE_PATIENCE: Duration = Duration::from_secs(10);
-
-/// The one figure that is not between two stamps of a program.
-pub const BOOT: &str = boot::NAME;
 
 /// The figures that are kept with the sources.
 pub fn kept(root: &Path) -> PathBuf {
@@ -84,7 +82,7 @@ pub fn command(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode
             continue;
         }
         let products = build::build(workspace, architecture, Profile::Release, SYSTEM, Voice::Quiet)?;
-        let mut run = measure(&products, architecture, options.cores, options.filter.as_deref())?;
+        let mut run = measure(workspace, &products, architecture, options.cores, options.filter.as_deref())?;
         if options.cores == 1 && options.filter.as_deref().is_none_or(|filter| longest::NAME.contains(filter)) {
             let found = longest_visits(workspace, architecture, &mut run)?;
             longest::show(architecture, &found);
@@ -147,7 +145,7 @@ pub fn test(workspace: &Workspace, architecture: Architecture) -> Result<()> {
         read(&path)?.into_iter().filter(|figure| figure.arch == architecture.name() && figure.cores == 1).collect();
     ensure!(!before.is_empty(), "{} has no figures for {}", path.display(), architecture.name());
     let products = build::build(workspace, architecture, Profile::Release, SYSTEM, Voice::Quiet)?;
-    let mut run = measure(&products, architecture, 1, None)?;
+    let mut run = measure(workspace, &products, architecture, 1, None)?;
     longest_visits(workspace, architecture, &mut run)?;
     ensure!(run.failures.is_empty(), "{}", run.failures.join("\n"));
     let difference = compare::compare(&before, &run.figures);
@@ -176,16 +174,26 @@ struct Run {
 }
 
 /// Boots the guest and listens.
-fn measure(products: &Products, architecture: Architecture, cores: u32, filter: Option<&str>) -> Result<Run> {
+fn measure(
+    workspace: &Workspace,
+    products: &Products,
+    architecture: Architecture,
+    cores: u32,
+    filter: Option<&str>,
+) -> Result<Run> {
     let name = format!("{}, {}", architecture.name(), cores_shown(cores));
     let spinner = Spinner::new("Measuring", &name);
     let machine = machine(architecture, cores, filter)?;
     let mut run = Run { figures: Vec::new(), failures: Vec::new() };
     // With more cores, which one to look at would be another question.
-    if cores == 1 && filter.is_none_or(|filter| boot::NAME.contains(filter)) {
-        run.figures.push(boot::measure(products, architecture, &machine)?);
+    let wanted = |figure: &str| cores == 1 && filter.is_none_or(|filter| figure.contains(filter));
+    if wanted(boot::ROOT) {
+        run.figures.push(boot::root(workspace, products, architecture, &machine)?);
     }
-    let by_debugger = run.figures.len();
+    if wanted(boot::PROMPT) {
+        run.figures.push(boot::prompt(workspace, architecture)?);
+    }
+    let from_outside = run.figures.len();
     let mut guest = test::boot(products, architecture, &machine)?;
     loop {
         let (which, _) = guest.expect_any(&["figure ", "FAILED ", "anos-bench: "], PATIENCE)?;
@@ -199,7 +207,7 @@ fn measure(products: &Products, architecture: Architecture, cores: u32, filter: 
             1 => run.failures.push(format!("{}: {line}", architecture.name())),
             _ => {
                 guest.expect_end()?;
-                let said = run.figures.len() - by_debugger;
+                let said = run.figures.len() - from_outside;
                 let counted = format!("{said} measured, {} failed", run.failures.len());
                 ensure!(line == counted, "{}", guest.report(&format!("the guest counts {line}, but said {counted}")));
                 let longest = filter.is_none_or(|filter| longest::NAME.contains(filter));

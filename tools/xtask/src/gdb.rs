@@ -1,4 +1,4 @@
-//! A debugger's hand on a guest: stops it at a function and changes what is in registers and memory.
+//! A debugger's hand on a guest: stops it at a function and changes what is in registers.
 //!
 //! Speaks GDB's remote protocol ("Debugging with GDB", appendix E) with QEMU over a pair of sockets, one of which QEMU
 //! inherits: no port, no file. A guest that is started so waits before its first instruction.
@@ -68,19 +68,6 @@ impl Debugger {
         let mut value = [0; 8];
         value.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
         Ok(u64::from_le_bytes(value))
-    }
-
-    /// Bytes of memory, at an address as the core sees it.
-    pub fn read_memory(&mut self, address: u64, count: usize) -> Result<Vec<u8>> {
-        let read = bytes(&self.ask(&format!("m{address:x},{count:x}"))?)?;
-        ensure!(read.len() == count, "QEMU reads {} bytes of {count} at {address:#x}", read.len());
-        Ok(read)
-    }
-
-    /// Changes bytes of memory, whether the core could or not.
-    pub fn write_memory(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
-        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        self.done(&format!("M{address:x},{:x}:{digits}", bytes.len()))
     }
 
     /// Lets the core execute one instruction.

@@ -29,7 +29,7 @@ impl Difference {
     }
 }
 
-/// The percents of the boot: until the clock is known well enough takes more or less, by chance.
+/// The percents of the boot: on x86-64 a small change may have the kernel know its clock sooner or later.
 const BOOT_SLACK: u64 = 20;
 
 /// The percents of counts on several cores: which of them the timer interrupts, and when, is not the same each time.

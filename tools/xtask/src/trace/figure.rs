@@ -36,9 +36,11 @@ pub fn faults(name: &str) -> bool {
     name.starts_with("fault/")
 }
 
-/// Whether a figure can be traced: it is the length of ways between two stamps.
+/// Whether a figure can be traced: it is the length of ways between two stamps of the measuring code. (A new process has one
+/// of its stamps in a program of its own.)
 pub fn is_traced(name: &str, unit: &str) -> bool {
-    unit == crate::bench::figures::INSTRUCTIONS && name != crate::bench::BOOT && name != crate::longest::NAME
+    let other = ["boot/", "process/"].iter().any(|category| name.starts_with(category)) || name == crate::longest::NAME;
+    unit == crate::bench::figures::INSTRUCTIONS && !other
 }
 
 #[cfg(test)]
@@ -55,9 +57,11 @@ mod tests {
     }
 
     #[test]
-    fn boot_and_bytes_are_not_traced() {
+    fn boot_processes_and_bytes_are_not_traced() {
         assert!(is_traced("cap/copy", "instructions"));
         assert!(!is_traced("boot/root", "instructions"));
+        assert!(!is_traced("boot/prompt", "instructions"));
+        assert!(!is_traced("process/create_to_main", "instructions"));
         assert!(!is_traced("memory/idle", "bytes"));
         assert!(!is_traced("path/longest", "instructions"));
     }
