@@ -69,7 +69,7 @@ impl<M: Machine> Visit<'_, M> {
         if line >= MAX_INTERRUPTS as u64 || level > 1 || active_low > 1 || !self.machine.interrupt_exists(number) {
             return Err(Error::InvalidArgument.into());
         }
-        may_derive(&request.target)?;
+        may_derive(request.target)?;
         let to = request.receive(self, 0)?;
         self.need_all()?;
         let global = self.held.global()?;
@@ -151,7 +151,7 @@ impl<M: Machine> Visit<'_, M> {
         if first > last || last > u64::from(u16::MAX) {
             return Err(Error::InvalidArgument.into());
         }
-        may_derive(&request.target)?;
+        may_derive(request.target)?;
         let to = request.receive(self, 0)?;
         let slot =
             Slot { kind: Kind::IoPort as u8, rights: Rights::ALL.0, object: first, extent: last, ..Slot::default() };

@@ -246,7 +246,7 @@ impl<M: Machine> Visit<'_, M> {
         if address >= end || frame.extent * PAGE_SIZE > end - address {
             return Err(Error::InvalidArgument.into());
         }
-        let (level, count) = shape(&frame, address)?;
+        let (level, count) = shape(frame, address)?;
         let table = self.walk(root, address, level)?;
         let position = Position { table, index: index_at(address, level), count, level };
         let mut mapping =

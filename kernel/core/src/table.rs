@@ -36,7 +36,7 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     pub(crate) fn table_copy(&mut self, request: &Request, badge: Option<u64>) -> Outcome {
-        let to = self.take_in(&request.target, request.words[0])?;
+        let to = self.take_in(request.target, request.words[0])?;
         let from = request.passed(self)?;
         let mut copy = self.slot(from)?.copy();
         make_copy(&mut copy, rights_of(request.words[1])?)?;
@@ -50,7 +50,7 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     pub(crate) fn table_move(&mut self, request: &Request) -> Outcome {
-        let to = self.take_in(&request.target, request.words[0])?;
+        let to = self.take_in(request.target, request.words[0])?;
         let from = request.passed(self)?;
         if ends(self.held.store.see(from)?) {
             return Err(Error::Busy.into());
@@ -60,7 +60,7 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     pub(crate) fn table_delete(&mut self, request: &Request) -> Outcome {
-        let at = slot_of(&request.target, request.words[0])?;
+        let at = slot_of(request.target, request.words[0])?;
         if !self.can_leave(at)? {
             return Err(Error::Busy.into());
         }
@@ -68,12 +68,12 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     pub(crate) fn table_revoke(&mut self, request: &Request) -> Outcome {
-        let at = slot_of(&request.target, request.words[0])?;
+        let at = slot_of(request.target, request.words[0])?;
         self.revoke(at)
     }
 
     pub(crate) fn table_cancel(&mut self, request: &Request) -> Outcome {
-        let at = slot_of(&request.target, request.words[0])?;
+        let at = slot_of(request.target, request.words[0])?;
         let slot = self.slot(at)?.copy();
         if slot.kind() != Kind::Endpoint {
             return Err(if slot.is_empty() { Error::EmptySlot } else { Error::WrongKind }.into());
@@ -91,7 +91,7 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     pub(crate) fn table_look(&mut self, request: &Request) -> Outcome {
-        let at = slot_of(&request.target, request.words[0])?;
+        let at = slot_of(request.target, request.words[0])?;
         let slot = self.slot(at)?.copy();
         let size = match slot.kind() {
             Kind::Untyped | Kind::Frame | Kind::CapTable => slot.extent,
