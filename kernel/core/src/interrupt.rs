@@ -10,7 +10,7 @@ use crate::bounds::MAX_INTERRUPTS;
 use crate::call::Request;
 use crate::context::core_numbered;
 use crate::family::{make_copy, may_derive, table_slot};
-use crate::{Outcome, Visit};
+use crate::{Global, Outcome, Visit};
 
 /// A set of interrupt lines.
 type Lines = [u64; MAX_INTERRUPTS / 64];
@@ -37,22 +37,31 @@ fn line_of(object: u64) -> Result<u32, Error> {
     u32::try_from(object).map_err(|_| Error::InvalidArgument)
 }
 
+impl Global {
+    /// Where the Notification of a line lies.
+    fn line_slot(&self, line: u64) -> SlotRef {
+        table_slot(&Slot { object: self.interrupt_table, ..Slot::default() }, line)
+    }
+
+    /// The same of a line that the tables know, and whether it is level-triggered.
+    pub(crate) fn line(&self, line: u32) -> Option<(SlotRef, bool)> {
+        let number = u64::from(line);
+        let known = number < MAX_INTERRUPTS as u64;
+        known.then(|| (self.line_slot(number), has_line(&self.interrupts_level, number)))
+    }
+}
+
 impl<M: Machine> Visit<'_, M> {
     /// Where the Notification of a line lies.
     fn line_slot(&mut self, line: u64) -> Outcome<SlotRef> {
-        let object = self.held.global()?.interrupt_table;
-        Ok(table_slot(&Slot { object, ..Slot::default() }, line))
+        Ok(self.held.global()?.line_slot(line))
     }
 
     /// An interrupt has come.
     pub(crate) fn interrupt(&mut self, line: u32) -> Outcome {
-        let level = has_line(&self.held.global()?.interrupts_level, line.into());
-        let known = usize::try_from(line).is_ok_and(|line| line < MAX_INTERRUPTS);
-        let target = if known {
-            let at = self.line_slot(line.into())?;
-            self.slot(at)?.copy()
-        } else {
-            Slot::default()
+        let (target, level) = match self.held.global()?.line(line) {
+            Some((at, level)) => (self.slot(at)?.copy(), level),
+            None => (Slot::default(), false),
         };
         if level || target.is_empty() {
             self.machine.interrupt_mask(line);

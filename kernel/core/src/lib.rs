@@ -48,7 +48,7 @@ mod untyped;
 
 use call::Answer;
 pub use fault::hexadecimal;
-pub use quick::quick;
+pub use quick::{quick, quick_event};
 pub use state::{CoreState, Counters, Global, Tag, Timers};
 
 /// Everything the kernel knows, but for what lies in memory.

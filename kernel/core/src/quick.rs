@@ -1,5 +1,6 @@
-//! The short way of what programs do most: `call` to a server that waits, `reply_recv` to a caller that waits, signals and
-//! waiting for them (`signal`), and `yield` (`turns`).
+//! The short way of what programs do most: `send` and `call` to a server that waits, `reply_recv` to a caller that waits,
+//! signals and waiting for them (`signal`), `yield` (`turns`), methods that don't touch who runs; and of faults and
+//! interrupts (`event`).
 //!
 //! It does all of the call, exactly as the general way would, or nothing: then the call goes the general way. What it asks
 //! for is the usual case: everybody is at home on this core, whose lock is free; the message passes no capability and waits
@@ -11,7 +12,8 @@
 
 use anos_abi::object::ThreadState;
 use anos_abi::syscall::FOREVER;
-use anos_abi::{Error, Kind, Operation, PAGE_SIZE, Rights, Slots, Status, SystemCall};
+use anos_abi::{Error, Kind, Operation, PAGE_SIZE, Rights, Slots, Status, SystemCall, fault};
+use anos_machine::records::Words;
 use anos_machine::{
     CoreId, Endpoint, Fixed, Known, Links, Machine, Notification, Queue, Ref, Registers, Reply, SchedContext, SlotRef,
     Thread,
@@ -20,15 +22,18 @@ use anos_machine::{
 use crate::bounds::{LENDINGS, TAGS, TURN_NS};
 use crate::call::Answer;
 use crate::context::spend;
-use crate::ipc::{CALL, RECEIVERS, SEND};
+use crate::ipc::{CALL, FAULT, RECEIVERS, SEND};
 use crate::memory::tag_of;
 use crate::state::{CoreState, Tag};
 use crate::table::slot_of;
 use crate::thread::Part;
 use crate::{Kernel, Outcome, Visit};
 
+mod event;
 mod signal;
 mod turns;
+
+pub use event::quick_event;
 
 /// The running thread has made a system call: if it is a message that can go the short way, it goes, and the thread that
 /// got it is to run. `None`: nothing has happened, and the call is for [`enter`](crate::enter).
@@ -38,14 +43,13 @@ pub fn quick<M: Machine>(kernel: &Kernel, machine: &mut M) -> Option<Ref<Thread>
     let mut own = kernel.try_own(me)?;
     let (now, tags) = (machine.now(), machine.tags() >= TAGS as u64);
     let (core, store) = own.parts();
-    let way = store.fixed(|memory| Message { core, memory, me, now, tags }.send())?;
+    let way = store.fixed(|memory| Message { core: &mut *core, memory, me, now, tags }.send())?;
     let next = core.current;
     match way {
         Way::Gone(space) => {
+            core.counters.calls += 1;
             drop(own);
-            if space != 0 {
-                machine.load_root(space & !BITS, space >> 1 & BITS >> 1, space & FLUSH != 0);
-            }
+            load_space(machine, space);
         }
         Way::Method(at) => {
             let visit = Visit { held: own.held(), machine, kernel, me, short: true, answer: Answer::none() };
@@ -61,6 +65,14 @@ enum Way {
     Gone(u64),
     /// Nothing yet: it is for the kernel object that this capability leads to.
     Method(SlotRef),
+}
+
+/// Has a machine load what a [`Way`] says.
+#[inline(always)]
+fn load_space<M: Machine>(machine: &mut M, space: u64) {
+    if space != 0 {
+        machine.load_root(space & !BITS, space >> 1 & BITS >> 1, space & FLUSH != 0);
+    }
 }
 
 /// The address space to load, in one word: its root table, its tag from bit 1 on, and whether to flush. 0: it is loaded.
@@ -102,8 +114,19 @@ impl<M: Machine> Visit<'_, M> {
     }
 }
 
+/// What comes along from a sender to the thread that runs next.
+#[derive(Clone, Copy)]
+enum Load<'a> {
+    /// The message in the sender's registers.
+    Message,
+    /// How the sender faulted.
+    Fault(&'a Words),
+    /// Nothing: it goes on where it faulted.
+    Nothing,
+}
+
 /// From a sender to the thread that runs next.
-struct Hop<'id> {
+struct Hop<'id, 'a> {
     sender: Known<'id, Thread>,
     /// What the sender runs on.
     context: Known<'id, SchedContext>,
@@ -111,6 +134,7 @@ struct Hop<'id> {
     at: Ref<Thread>,
     /// At which that will run.
     priority: u8,
+    load: Load<'a>,
     status: u64,
     badge: u64,
 }
@@ -151,7 +175,8 @@ impl<'id> Message<'id, '_> {
         let space = if kind == Kind::Endpoint as u8 && plain {
             match number {
                 AN_ANSWER if rights.contains(Rights::READ) => self.reply_recv(sender, object, reply),
-                A_CALL if rights.contains(Rights::WRITE) => self.call(sender, object, badge),
+                A_CALL if rights.contains(Rights::WRITE) => self.call(sender, object, badge, None),
+                A_SEND if rights.contains(Rights::WRITE) => self.give(sender, object, badge),
                 _ => None,
             }
         } else if kind == Kind::Notification as u8 && plain {
@@ -183,20 +208,25 @@ impl<'id> Message<'id, '_> {
         if slot.kind == Kind::Reply as u8 { Some(Ref::at(slot.object)) } else { None }
     }
 
-    #[inline(never)]
-    fn call(&mut self, sender: Known<'id, Thread>, object: u64, badge: u64) -> Option<u64> {
+    /// The endpoint there, and the one thread that waits for a message on it, without a deadline.
+    #[inline(always)]
+    fn receiver(&self, object: u64) -> Option<(Known<'id, Endpoint>, Known<'id, Thread>, Ref<Thread>)> {
         let endpoint = self.memory.know(Ref::<Endpoint>::at(object))?;
         let Endpoint { queue, waiting, cursor, .. } = *self.memory.see(endpoint);
         if waiting != RECEIVERS || queue.head != queue.tail || !cursor.is_none() {
             return None;
         }
         let receiver = self.memory.know(queue.head)?;
+        if self.memory.see(receiver).bucket == 0 { Some((endpoint, receiver, queue.head)) } else { None }
+    }
+
+    /// A thread calls, or tells how it faulted.
+    #[inline(never)]
+    fn call(&mut self, sender: Known<'id, Thread>, object: u64, badge: u64, fault: Option<&Words>) -> Option<u64> {
+        let (endpoint, receiver, receiver_at) = self.receiver(object)?;
         let record = self.memory.see(receiver);
         let passive = record.context.is_none();
         let (priority, index) = (record.priority, record.registers.reply);
-        if record.bucket != 0 {
-            return None;
-        }
         let reply_at = self.reply_in(receiver, index)?;
         let reply = self.memory.know(reply_at)?;
         if !self.memory.see(reply).caller.is_none() {
@@ -211,14 +241,18 @@ impl<'id> Message<'id, '_> {
         } else {
             self.unlimited(context, receiver)?;
         }
-        let (caller_at, receiver_at) = (self.core.current, queue.head);
+        let caller_at = self.core.current;
         let priority = if passive { own_priority } else { priority };
-        let hop = Hop { sender, context, next: receiver, at: receiver_at, priority, status: Status::ANSWERABLE, badge };
-        let next = self.hop(hop)?;
+        let load = fault.map_or(Load::Message, Load::Fault);
+        let status = Status::ANSWERABLE;
+        let next = self.hop(Hop { sender, context, next: receiver, at: receiver_at, priority, load, status, badge })?;
         // It is decided.
         let from = self.memory.get(sender);
-        (from.sending, from.badge, from.deadline) = (CALL, badge, from.registers.deadline);
-        (from.state, from.waits_on) = (ThreadState::Calling as u8, reply_at.address());
+        (from.badge, from.waits_on) = (badge, reply_at.address());
+        (from.sending, from.state, from.deadline) = match fault {
+            None => (CALL, ThreadState::Calling as u8, from.registers.deadline),
+            Some(_) => (FAULT, ThreadState::Faulted as u8, FOREVER),
+        };
         self.memory.get(reply).caller = caller_at;
         let record = self.memory.get(endpoint);
         (record.queue, record.waiting) = (Queue::default(), 0);
@@ -243,7 +277,8 @@ impl<'id> Message<'id, '_> {
         let caller_at = self.memory.see(reply).caller;
         let caller = self.memory.know(caller_at)?;
         let Thread { state, bucket, priority, borrower, .. } = *self.memory.see(caller);
-        if state != ThreadState::Calling as u8 || bucket != 0 {
+        let load = if state == ThreadState::Calling as u8 { Load::Message } else { self.resumes(sender, caller)? };
+        if bucket != 0 {
             return None;
         }
         let server_at = self.core.current;
@@ -260,8 +295,8 @@ impl<'id> Message<'id, '_> {
             }
             self.unlimited(context, caller)?;
         }
-        let hop = Hop { sender, context, next: caller, at: caller_at, priority, status: Status::OK.0, badge: 0 };
-        let next = self.hop(hop)?;
+        let status = Status::OK.0;
+        let next = self.hop(Hop { sender, context, next: caller, at: caller_at, priority, load, status, badge: 0 })?;
         // It is decided.
         self.memory.get(reply).caller = Ref::NONE;
         if lent {
@@ -289,22 +324,33 @@ impl<'id> Message<'id, '_> {
     /// The last that can stand in the way: somebody else ready, or an address space that others share. If nothing does,
     /// the message is sent: its receiver runs, in its own space, and the time until now was the sender's.
     #[inline(never)]
-    fn hop(&mut self, hop: Hop<'id>) -> Option<u64> {
+    fn hop(&mut self, hop: Hop<'id, '_>) -> Option<u64> {
         if self.core.ready_count != 0 && self.core.best().is_none_or(|best| best >= hop.priority) {
             return None;
         }
         let space = self.change(hop.sender, hop.context, hop.next)?;
-        let sender = self.memory.get(hop.sender);
-        let Registers { label, words: [a, b, c, d, e, f, g, h], .. } = sender.registers;
+        match hop.load {
+            Load::Message => self.hand(hop.sender, hop.next, hop.status, hop.badge),
+            Load::Fault(words) => {
+                self.memory.get(hop.next).registers.answer(hop.status, fault::LABEL, hop.badge, words);
+            }
+            Load::Nothing => {}
+        }
         let next = self.memory.get(hop.next);
         (next.state, next.waits_on) = (ThreadState::Ready as u8, 0);
-        let registers = &mut next.registers;
-        (registers.operation, registers.label, registers.slots) = (hop.status, label, hop.badge);
-        (registers.reply, registers.deadline, registers.words) = (0, 0, [a, b, c, d, e, f, g, h]);
         self.core.current = hop.at;
         self.core.turn_end = self.core.since.saturating_add(TURN_NS);
         self.core.counters.quick += 1;
         Some(space)
+    }
+
+    /// A message, from its sender's registers to its receiver's.
+    #[inline(always)]
+    fn hand(&mut self, sender: Known<'id, Thread>, receiver: Known<'id, Thread>, status: u64, badge: u64) {
+        let Registers { label, words: [a, b, c, d, e, f, g, h], .. } = self.memory.get(sender).registers;
+        let registers = &mut self.memory.get(receiver).registers;
+        (registers.operation, registers.label, registers.slots) = (status, label, badge);
+        (registers.reply, registers.deadline, registers.words) = (0, 0, [a, b, c, d, e, f, g, h]);
     }
 
     /// The time until now was the running thread's.

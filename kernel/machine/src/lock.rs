@@ -214,6 +214,16 @@ impl<'a, C, G> Own<'a, C, G> {
         (state, unsafe { &mut *self.shared.stores[self.me.index()].0.get() })
     }
 
+    /// The state that all cores share, if this is the lock that guards it.
+    #[inline(always)]
+    pub fn global(&mut self) -> Option<&mut G> {
+        if self.me != CoreId::BOOT {
+            return None;
+        }
+        // SAFETY: the boot core's lock is held, and the borrow of `self` keeps this the only reference.
+        Some(unsafe { &mut *self.shared.global.get() })
+    }
+
     /// The same lock, for who may hold more of them.
     pub fn held(self) -> Held<'a, C, G> {
         let Own { shared, me } = *ManuallyDrop::new(self);

@@ -37,15 +37,15 @@ pub unsafe extern "C" fn user_trap(hart: *mut Hart, cause: u64, value: u64) {
             None => proceed(hart, Event::SystemCall),
         };
     }
-    if cause & INTERRUPT != 0 {
-        let event = interrupt(1 << (cause & 63));
-        return proceed(hart, event);
-    }
     // SAFETY: as above.
     if cause == ILLEGAL_INSTRUCTION && unsafe { fpu::turn_on(hart, thread) } {
         return;
     }
-    proceed(hart, Event::Fault(fault(cause, value)));
+    let event = if cause & INTERRUPT == 0 { Event::Fault(fault(cause, value)) } else { interrupt(1 << (cause & 63)) };
+    match anos_core::quick_event(&KERNEL, &mut Port { hart, platform: PLATFORM.get() }, event) {
+        Some(thread) => resume(hart, thread),
+        None => proceed(hart, event),
+    }
 }
 
 /// Enters the core, and puts the thread that it chose into the block; waits for interrupts while there is none.

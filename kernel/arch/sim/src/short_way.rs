@@ -31,16 +31,20 @@ fn kernel_without_counters(kernel: &Kernel, cores: u64) -> String {
 }
 
 impl Sim {
-    /// The thread that runs after a system call which went the short way. `None`: it can't.
-    pub(crate) fn short_way(&mut self, core: CoreId) -> Option<Ref<Thread>> {
+    /// The thread that runs after an event which went the short way. `None`: it can't.
+    pub(crate) fn short_way(&mut self, core: CoreId, event: Event) -> Option<Ref<Thread>> {
         let before = if self.is_compared() { Some(self.snapshot()) } else { None };
-        let thread = if self.board.config.caches_invalid { self.send::<true>(core) } else { self.send::<false>(core) }?;
+        let thread = if self.board.config.caches_invalid {
+            self.send::<true>(core, event)
+        } else {
+            self.send::<false>(core, event)
+        }?;
         // A core that goes this way never says that it left user mode; the simulated one did, when it trapped.
         self.kernel.presence.set(core, Place::User);
         if let Some(before) = before {
             let short = self.everything();
             self.restore(&before);
-            let next = self.general_way(core, Event::SystemCall);
+            let next = self.general_way(core, event);
             let general = self.everything();
             assert!(next == anos_machine::Next::Run(thread), "the general way leads to {next:x?}, not {thread:?}");
             short.compare(&general);
@@ -49,9 +53,12 @@ impl Sim {
         Some(thread)
     }
 
-    fn send<const CACHES_INVALID: bool>(&mut self, core: CoreId) -> Option<Ref<Thread>> {
+    fn send<const CACHES_INVALID: bool>(&mut self, core: CoreId, event: Event) -> Option<Ref<Thread>> {
         let mut view = View::<CACHES_INVALID> { board: &mut self.board, presence: &self.kernel.presence, core };
-        anos_core::quick(&self.kernel, &mut view)
+        match event {
+            Event::SystemCall => anos_core::quick(&self.kernel, &mut view),
+            _ => anos_core::quick_event(&self.kernel, &mut view, event),
+        }
     }
 
     fn everything(&self) -> State {

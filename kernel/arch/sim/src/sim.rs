@@ -189,7 +189,9 @@ impl Sim {
         let event = self.board.processors[core.index()].trapped.expect("the core waits to enter the kernel");
         self.board.waits.set(0);
         self.visits += 1;
-        let short = if event == Event::SystemCall { self.short_way(core) } else { None };
+        // What comes while a core is at rest finds no thread.
+        let short =
+            if self.board.processors[core.index()].thread.is_none() { None } else { self.short_way(core, event) };
         let next = short.map_or_else(|| self.general_way(core, event), Next::Run);
         if let Event::Interrupt(line) = event {
             let line = self.board.lines[line as usize];

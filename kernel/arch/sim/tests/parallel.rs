@@ -138,7 +138,10 @@ impl<'a> Core<'a> {
             self.wires.ram.save(thread, &self.registers);
         }
         let wires = self.wires;
-        let short = if event == Event::SystemCall { anos_core::quick(wires.kernel, self) } else { None };
+        let short = match event {
+            Event::SystemCall => anos_core::quick(wires.kernel, self),
+            _ => anos_core::quick_event(wires.kernel, self, event),
+        };
         let next = short.map_or_else(|| anos_core::enter(wires.kernel, self, event), Next::Run);
         self.thread = match next {
             Next::Run(thread) => thread,

@@ -389,9 +389,10 @@ extern "C" fn user_trap(vector: u8, error: u64, core: &CoreData) -> *mut Registe
     }
     fpu::save(core);
     let event = if u64::from(vector) < EXCEPTIONS { Some(fault(vector, error, core)) } else { interrupt(vector, core) };
-    match event {
-        Some(event) => run(core, event),
-        None => core.thread.get().cast(),
+    let Some(event) = event else { return core.thread.get().cast() };
+    match anos_core::quick_event(&KERNEL, &mut Processor(core), event) {
+        Some(thread) => resume(core, (WINDOW + thread.address()) as *mut Thread),
+        None => run(core, event),
     }
 }
 

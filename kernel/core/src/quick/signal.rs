@@ -50,19 +50,30 @@ impl<'id> Message<'id, '_> {
         notification: Known<'id, Notification>,
         badge: u64,
     ) -> Option<u64> {
+        let space = self.raise(thread, notification, badge)?;
+        self.answer(thread, Status::OK.0, 0);
+        Some(space)
+    }
+
+    /// Bits are signalled while this thread runs: to who waits for them, or they stay.
+    #[inline(never)]
+    pub(super) fn raise(
+        &mut self,
+        runs: Known<'id, Thread>,
+        notification: Known<'id, Notification>,
+        badge: u64,
+    ) -> Option<u64> {
         let Notification { bits, queue, bound } = *self.memory.see(notification);
         let bits = bits | badge;
         if bits == 0 || queue.head != queue.tail {
             return None;
         }
         let Some(taker) = self.taker(queue.head, bound)? else {
-            self.stays(thread)?;
+            self.stays(runs)?;
             self.memory.get(notification).bits = bits;
-            self.answer(thread, Status::OK.0, 0);
             return self.goes_on();
         };
-        let space = self.wake(thread, taker.thread, taker.at)?;
-        self.answer(thread, Status::OK.0, 0);
+        let space = self.wake(runs, taker.thread, taker.at)?;
         let record = self.memory.get(notification);
         (record.bits, record.queue) = (0, Queue::default());
         if let Some(endpoint) = taker.endpoint {
@@ -98,6 +109,23 @@ impl<'id> Message<'id, '_> {
             return None;
         }
         Some(Some(Taker { thread, at, endpoint: Some(endpoint) }))
+    }
+
+    /// The running thread sends to an endpoint, without waiting for an answer.
+    #[inline(never)]
+    pub(super) fn give(&mut self, sender: Known<'id, Thread>, object: u64, badge: u64) -> Option<u64> {
+        let (endpoint, receiver, at) = self.receiver(object)?;
+        // It brings no time to a passive thread: so this takes none.
+        let space = self.wake(sender, receiver, at)?;
+        self.hand(sender, receiver, Status::OK.0, badge);
+        let record = self.memory.get(receiver);
+        (record.state, record.waits_on) = (ThreadState::Ready as u8, 0);
+        let record = self.memory.get(endpoint);
+        (record.queue, record.waiting) = (Queue::default(), 0);
+        let record = self.memory.get(sender);
+        (record.badge, record.deadline) = (badge, record.registers.deadline);
+        self.answer(sender, Status::OK.0, 0);
+        Some(space)
     }
 
     /// The running thread takes the bits that are there, or waits for some.
