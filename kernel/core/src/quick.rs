@@ -114,19 +114,8 @@ impl<M: Machine> Visit<'_, M> {
     }
 }
 
-/// What comes along from a sender to the thread that runs next.
-#[derive(Clone, Copy)]
-enum Load<'a> {
-    /// The message in the sender's registers.
-    Message,
-    /// How the sender faulted.
-    Fault(&'a Words),
-    /// Nothing: it goes on where it faulted.
-    Nothing,
-}
-
 /// From a sender to the thread that runs next.
-struct Hop<'id, 'a> {
+struct Hop<'id> {
     sender: Known<'id, Thread>,
     /// What the sender runs on.
     context: Known<'id, SchedContext>,
@@ -134,9 +123,6 @@ struct Hop<'id, 'a> {
     at: Ref<Thread>,
     /// At which that will run.
     priority: u8,
-    load: Load<'a>,
-    status: u64,
-    badge: u64,
 }
 
 /// A message on its short way.
@@ -243,16 +229,21 @@ impl<'id> Message<'id, '_> {
         }
         let caller_at = self.core.current;
         let priority = if passive { own_priority } else { priority };
-        let load = fault.map_or(Load::Message, Load::Fault);
-        let status = Status::ANSWERABLE;
-        let next = self.hop(Hop { sender, context, next: receiver, at: receiver_at, priority, load, status, badge })?;
+        let next = self.hop(Hop { sender, context, next: receiver, at: receiver_at, priority })?;
         // It is decided.
-        let from = self.memory.get(sender);
-        (from.badge, from.waits_on) = (badge, reply_at.address());
-        (from.sending, from.state, from.deadline) = match fault {
-            None => (CALL, ThreadState::Calling as u8, from.registers.deadline),
-            Some(_) => (FAULT, ThreadState::Faulted as u8, FOREVER),
+        let (sending, state, deadline) = match fault {
+            None => {
+                self.hand(sender, receiver, Status::ANSWERABLE, badge);
+                (CALL, ThreadState::Calling, self.memory.see(sender).registers.deadline)
+            }
+            Some(words) => {
+                self.memory.get(receiver).registers.answer(Status::ANSWERABLE, fault::LABEL, badge, words);
+                (FAULT, ThreadState::Faulted, FOREVER)
+            }
         };
+        let from = self.memory.get(sender);
+        (from.sending, from.badge, from.deadline) = (sending, badge, deadline);
+        (from.state, from.waits_on) = (state as u8, reply_at.address());
         self.memory.get(reply).caller = caller_at;
         let record = self.memory.get(endpoint);
         (record.queue, record.waiting) = (Queue::default(), 0);
@@ -277,8 +268,8 @@ impl<'id> Message<'id, '_> {
         let caller_at = self.memory.see(reply).caller;
         let caller = self.memory.know(caller_at)?;
         let Thread { state, bucket, priority, borrower, .. } = *self.memory.see(caller);
-        let load = if state == ThreadState::Calling as u8 { Load::Message } else { self.resumes(sender, caller)? };
-        if bucket != 0 {
+        let calls = state == ThreadState::Calling as u8;
+        if bucket != 0 || !calls && !self.resumes(sender, caller) {
             return None;
         }
         let server_at = self.core.current;
@@ -295,9 +286,11 @@ impl<'id> Message<'id, '_> {
             }
             self.unlimited(context, caller)?;
         }
-        let status = Status::OK.0;
-        let next = self.hop(Hop { sender, context, next: caller, at: caller_at, priority, load, status, badge: 0 })?;
+        let next = self.hop(Hop { sender, context, next: caller, at: caller_at, priority })?;
         // It is decided.
+        if calls {
+            self.hand(sender, caller, Status::OK.0, 0);
+        }
         self.memory.get(reply).caller = Ref::NONE;
         if lent {
             self.memory.get(caller).borrower = Ref::NONE;
@@ -324,18 +317,11 @@ impl<'id> Message<'id, '_> {
     /// The last that can stand in the way: somebody else ready, or an address space that others share. If nothing does,
     /// the message is sent: its receiver runs, in its own space, and the time until now was the sender's.
     #[inline(never)]
-    fn hop(&mut self, hop: Hop<'id, '_>) -> Option<u64> {
+    fn hop(&mut self, hop: Hop<'id>) -> Option<u64> {
         if self.core.ready_count != 0 && self.core.best().is_none_or(|best| best >= hop.priority) {
             return None;
         }
         let space = self.change(hop.sender, hop.context, hop.next)?;
-        match hop.load {
-            Load::Message => self.hand(hop.sender, hop.next, hop.status, hop.badge),
-            Load::Fault(words) => {
-                self.memory.get(hop.next).registers.answer(hop.status, fault::LABEL, hop.badge, words);
-            }
-            Load::Nothing => {}
-        }
         let next = self.memory.get(hop.next);
         (next.state, next.waits_on) = (ThreadState::Ready as u8, 0);
         self.core.current = hop.at;

@@ -5,7 +5,7 @@ use anos_abi::fault::{self, FaultKind};
 use anos_abi::object::ThreadState;
 use anos_machine::{Event, Fault, Known, Machine, Ref, Registers, SlotRef, Thread};
 
-use super::{Load, Message, load_space};
+use super::{Message, load_space};
 use crate::Kernel;
 use crate::bounds::TAGS;
 use crate::thread::Part;
@@ -63,14 +63,12 @@ impl<'id> Message<'id, '_> {
         Some(space)
     }
 
-    /// What an answer brings to a thread that waits for one, but doesn't call: nothing, if that has faulted and is to go on.
-    #[cold]
+    /// Whether an answer has a thread that faulted go on where it was.
     #[inline(never)]
-    pub(super) fn resumes(&self, server: Known<'id, Thread>, thread: Known<'id, Thread>) -> Option<Load<'static>> {
+    pub(super) fn resumes(&self, server: Known<'id, Thread>, thread: Known<'id, Thread>) -> bool {
         let Thread { state, fault: [kind, ..], .. } = *self.memory.see(thread);
         let usual = kind != fault::SYSTEM_CALL_LABEL && kind != FaultKind::NoTime as u64;
-        let goes_on = self.memory.see(server).registers.label == 0;
-        if state == ThreadState::Faulted as u8 && usual && goes_on { Some(Load::Nothing) } else { None }
+        state == ThreadState::Faulted as u8 && usual && self.memory.see(server).registers.label == 0
     }
 
     /// An interrupt has come, for which this slot has a signal.
