@@ -8,7 +8,7 @@ use anos_core::boot::runs::RunList;
 use anos_core::boot::{Found, Run};
 use anos_machine::{CoreId, Memory, PageRecord};
 
-use crate::acpi::{AcpiError, MAX_IOAPICS, Platform, Power, Register};
+use crate::acpi::{AcpiError, Platform, Power, Register};
 use crate::machine::Processor;
 use crate::paging::WINDOW;
 use crate::percore::{self, CoreData};
@@ -34,9 +34,6 @@ struct Physical {
     payload: Run,
 }
 
-/// Virtual addresses and first lines of the I/O interrupt controllers.
-type Controllers = [(u64, u32); MAX_IOAPICS];
-
 /// The records of all pages, not clear yet.
 struct Records {
     /// Physical address of the array.
@@ -56,7 +53,7 @@ pub extern "C" fn main(start_info: u32) -> ! {
     }
     let mut line = [0; COMMAND_LINE];
     let line = command_line(info.command_line, &mut line);
-    let mut platform = Platform::default();
+    let mut platform = Platform::EMPTY;
     if let Err(error) = platform.read(&EarlyMemory, info.rsdp) {
         report::boot_failed(match error {
             AcpiError::BadRootPointer => "ACPI: no root pointer, or a damaged one",
@@ -69,7 +66,7 @@ pub extern "C" fn main(start_info: u32) -> ! {
     if physical.payload.bytes == 0 {
         too_little(&physical);
     }
-    let Some((records, controllers)) = build(&mut physical, &platform) else { too_little(&physical) };
+    let Some(records) = build(&mut physical, &mut platform) else { too_little(&physical) };
     let core = boot_core();
     traps::start_core(core);
     // How fast the clock ticks shows while the records are cleared.
@@ -87,7 +84,7 @@ pub extern "C" fn main(start_info: u32) -> ! {
     if !unsafe { time::start(first) } {
         report::boot_failed("nothing tells how fast the clock ticks");
     }
-    start_cores(&platform, &controllers);
+    start_cores(&platform);
 
     let clock = time::clock();
     let found = Found {
@@ -164,16 +161,15 @@ fn survey(info: &StartInfo, platform: &Platform) -> Physical {
 /// How long the payload says it is, in whole pages: at least its header, and no more than that if it is none.
 fn payload_length(start: u64) -> u64 {
     let header = EarlyMemory.bytes(start, size_of::<PayloadHeader>()).unwrap_or(&[]);
-    if pvh::number(header, 0, 8) != PAYLOAD_MAGIC {
+    if pvh::word64(header, 0) != PAYLOAD_MAGIC {
         return PAGE_SIZE;
     }
-    let told = pvh::number(header, offset_of!(PayloadHeader, bytes), 8);
+    let told = pvh::word64(header, offset_of!(PayloadHeader, bytes));
     told.checked_next_multiple_of(PAGE_SIZE).map_or(PAGE_SIZE, |bytes| bytes.max(PAGE_SIZE))
 }
 
-/// Builds the kernel's tables and the cores' blocks and loads them; maps the kernel's devices and says where they are.
-/// `None`: too little memory.
-fn build(physical: &mut Physical, platform: &Platform) -> Option<(Records, Controllers)> {
+/// Builds the kernel's tables and the cores' blocks and loads them; maps the kernel's devices. `None`: too little memory.
+fn build(physical: &mut Physical, platform: &mut Platform) -> Option<Records> {
     let ram = physical.ram;
     let mut tables = Tables::new(&mut physical.free)?;
     tables.map_image()?;
@@ -184,14 +180,14 @@ fn build(physical: &mut Physical, platform: &Platform) -> Option<(Records, Contr
     let pages = ram.end() / PAGE_SIZE;
     let bytes = (pages * size_of::<PageRecord>() as u64).next_multiple_of(PAGE_SIZE);
     let address = tables.take_anywhere(bytes)?;
-    let controllers = map_devices(&mut tables, platform)?;
+    map_devices(&mut tables, platform)?;
     set_power(&platform.power, Some(&mut tables));
     tables.load();
     for number in 0..platform.cores().len() as u64 {
         // SAFETY: laid out above, and in the tables that are loaded; no core uses its block yet.
         unsafe { percore::prepare(CoreId::new(number)?, tables.root()) };
     }
-    Some((Records { address, pages }, controllers))
+    Some(Records { address, pages })
 }
 
 /// Says how the machine is switched off, with registers in memory where the final tables will show them, or for now the
@@ -211,30 +207,26 @@ fn set_power(power: &Power, mut tables: Option<&mut Tables<'_>>) {
     unsafe { power::set(power) };
 }
 
-/// Maps the interrupt controllers.
-fn map_devices(tables: &mut Tables<'_>, platform: &Platform) -> Option<Controllers> {
+/// Maps the interrupt controllers; from then on, the addresses of those for I/O are virtual ones.
+fn map_devices(tables: &mut Tables<'_>, platform: &mut Platform) -> Option<()> {
     let registers = if apic::has_x2apic() { 0 } else { tables.map_device(platform.local_apic)? };
     // SAFETY: the boot core is alone; the page is mapped uncached, from when these tables are loaded.
     unsafe { apic::set_access(registers) };
-    let mut controllers = [(0, 0); MAX_IOAPICS];
-    for (place, ioapic) in controllers.iter_mut().zip(platform.ioapics()) {
-        *place = (tables.map_device(ioapic.address)?, ioapic.first);
+    for ioapic in platform.ioapics.iter_mut().take(platform.ioapic_count) {
+        ioapic.address = tables.map_device(ioapic.address)?;
     }
-    Some(controllers)
+    Some(())
 }
 
 /// Wires the interrupt controllers, and starts the other cores.
-fn start_cores(platform: &Platform, controllers: &Controllers) {
+fn start_cores(platform: &Platform) {
     let id = apic::id();
     apic::set_id(CoreId::BOOT, id);
-    let ioapics = controllers.iter().copied().take(platform.ioapics().len());
     // SAFETY: the boot core is alone; `build` mapped the controllers.
-    unsafe { ioapic::set_wiring(ioapics, platform.isa, id) };
+    unsafe { ioapic::set_wiring(platform.ioapics(), platform.isa, id) };
     smp::copy_trampoline();
     let listed = platform.cores().len() as u64;
-    // There are stacks for as many cores as are listed, also if this one isn't among them.
-    let others = platform.cores().iter().copied().filter(|&other| other != id).take(platform.cores().len() - 1);
-    let running = smp::start_others(others);
+    let running = smp::start_others(platform.cores(), id);
     if running < listed {
         console::text("anos: cores that did not start: ");
         console::decimal(listed - running);
