@@ -133,25 +133,28 @@ pub fn lay_out(tables: &mut Tables<'_>, core: CoreId) -> Option<()> {
 /// # Safety
 /// Once for each core, before that core runs on its stack, with the kernel's tables loaded.
 pub unsafe fn prepare(core: CoreId, root: u64) {
-    let address = data_address(core);
-    let block = address - STACK_TOP;
-    let task = address + offset_of!(CoreData, task) as u64;
-    let limit = size_of::<Task>() as u64 - 1;
-    // Available 64-bit TSS, present (SDM 3A, figure 8-4).
-    let descriptor = limit | (task & 0xff_ffff) << 16 | 0x89 << 40 | (task >> 24 & 0xff) << 56;
-    let data = CoreData {
-        thread: Cell::new(core::ptr::null_mut()),
-        user_stack: Cell::new(0),
-        this: Cell::new(address),
-        root: Cell::new(root),
-        thread_pointer: Cell::new(0),
-        fpu: Cell::new(false),
-        woken_by: Cell::new(None),
-        waits: Cell::new(false),
-        timer: Cell::new(u64::MAX),
-        rounds: Cell::new(0),
-        id: core,
-        gdt: UnsafeCell::new([
+    // SAFETY: `lay_out` mapped this page, writable and clear, and nobody uses it yet (the caller's promise). Zeros make a
+    // core's data.
+    let data = unsafe { &mut *(data_address(core) as *mut CoreData) };
+    data.fill(core, root);
+}
+
+impl CoreData {
+    /// Sets what isn't zero.
+    #[inline(never)]
+    fn fill(&mut self, core: CoreId, root: u64) {
+        let address = core::ptr::from_mut(self) as u64;
+        let block = address - STACK_TOP;
+        let task = address + offset_of!(CoreData, task) as u64;
+        let limit = size_of::<Task>() as u64 - 1;
+        // Available 64-bit TSS, present (SDM 3A, figure 8-4).
+        let descriptor = limit | (task & 0xff_ffff) << 16 | 0x89 << 40 | (task >> 24 & 0xff) << 56;
+        self.this.set(address);
+        self.root.set(root);
+        self.woken_by.set(None);
+        self.timer.set(u64::MAX);
+        self.id = core;
+        *self.gdt.get_mut() = [
             0,
             0x00af_9b00_0000_ffff, // kernel code, 64 bits
             0x00cf_9300_0000_ffff, // kernel data
@@ -160,19 +163,13 @@ pub unsafe fn prepare(core: CoreId, root: u64) {
             0x00af_fb00_0000_ffff, // user code, 64 bits
             descriptor,
             task >> 32,
-        ]),
-        task: Task {
-            reserved: 0,
-            privileged_stacks: [address, 0, 0],
-            reserved2: 0,
-            interrupt_stacks: [block + DOUBLE_FAULT_TOP, block + NMI_TOP, 0, 0, 0, 0, 0],
-            reserved3: [0; 5],
-            // Past the limit: no I/O port is open to user mode.
-            io_map: cpu::table_limit(size_of::<Task>()) + 1,
-        },
-    };
-    // SAFETY: `lay_out` mapped this page, writable, and nobody uses it yet (the caller's promise).
-    unsafe { (address as *mut CoreData).write(data) };
+        ];
+        self.task.privileged_stacks[0] = address;
+        self.task.interrupt_stacks[0] = block + DOUBLE_FAULT_TOP;
+        self.task.interrupt_stacks[1] = block + NMI_TOP;
+        // Past the limit: no I/O port is open to user mode.
+        self.task.io_map = cpu::table_limit(size_of::<Task>()) + 1;
+    }
 }
 
 /// Makes this core use its data: GDT, TSS, and what `syscall` needs.
