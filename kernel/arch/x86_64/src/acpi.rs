@@ -203,7 +203,8 @@ impl Platform {
     }
 
     fn add_core(&mut self, id: u32) {
-        if !self.cores().contains(&id)
+        // (`contains` would look at many at once, with many instructions.)
+        if self.cores().iter().all(|&other| other != id)
             && let Some(place) = self.cores.get_mut(self.core_count)
         {
             *place = id;

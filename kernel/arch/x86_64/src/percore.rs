@@ -232,20 +232,18 @@ pub fn protect() {
     const SMAP: u64 = 1 << 21;
     let basic = cpu::cpuid(1, 0);
     let extended = cpu::cpuid(7, 0);
-    let mut cr4 = PAE | MACHINE_CHECK | GLOBAL_PAGES | FXSAVE | SIMD_EXCEPTIONS;
     // Where CPUID tells of it.
-    let optional = [
-        (basic.ecx, 17, PCID),
-        (basic.ecx, 26, OSXSAVE),
-        (extended.ecx, 2, UMIP),
-        (extended.ebx, 7, SMEP),
-        (extended.ebx, 20, SMAP),
-    ];
-    for (register, bit, feature) in optional {
-        if register >> bit & 1 != 0 {
-            cr4 |= feature;
-        }
-    }
+    let optional = |register: u32, bit: u32, feature: u64| if register >> bit & 1 != 0 { feature } else { 0 };
+    let cr4 = PAE
+        | MACHINE_CHECK
+        | GLOBAL_PAGES
+        | FXSAVE
+        | SIMD_EXCEPTIONS
+        | optional(basic.ecx, 17, PCID)
+        | optional(basic.ecx, 26, OSXSAVE)
+        | optional(extended.ecx, 2, UMIP)
+        | optional(extended.ebx, 7, SMEP)
+        | optional(extended.ebx, 20, SMAP);
     // SAFETY: PAE stays on; the first five come with every 64-bit processor, the others were asked for. PCID may go on
     // while the tag is 0 (SDM 3A, 4.10.1), and it is: a page's address is in CR3.
     unsafe { cpu::set_cr4(cr4) };
