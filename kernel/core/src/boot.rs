@@ -202,6 +202,8 @@ struct Builder<'a, M> {
 }
 
 impl<M: Machine> Builder<'_, M> {
+    /// Not inlined: from another register, its fields are nearer.
+    #[inline(never)]
     fn build(&mut self) -> Outcome {
         self.objects()?;
         self.map_all()?;
@@ -366,26 +368,25 @@ impl<M: Machine> Builder<'_, M> {
     fn write_info(&mut self, kernel_bytes: u64) -> Outcome {
         let (found, payload, page) = (self.found, &self.payload, self.base + INFO);
         let count = u64::from(self.untyped);
-        let numbers = [
-            BOOT_INFO_MAGIC,
-            found.architecture,
-            self.visit.machine.cores(),
-            found.counter_frequency,
-            found.counter_start,
-            found.ram_bytes,
-            kernel_bytes,
-            self.visit.machine.levels().into(),
-            u64::from(slot::UNTYPED) + count,
-            ARCHIVE_ADDRESS,
-            payload.archive_bytes,
-            if found.devicetree.bytes == 0 { 0 } else { DEVICETREE_ADDRESS },
-            found.devicetree.bytes,
-            found.acpi_rsdp,
-            count,
-        ];
-        let words = self.words(page)?;
+        let words = self.visit.held.store.get::<AddressSpace>(Ref::at(page))?;
         if let Some(first) = words.first_chunk_mut::<UNTYPED_WORD>() {
-            *first = numbers;
+            *first = [
+                BOOT_INFO_MAGIC,
+                found.architecture,
+                self.visit.machine.cores(),
+                found.counter_frequency,
+                found.counter_start,
+                found.ram_bytes,
+                kernel_bytes,
+                self.visit.machine.levels().into(),
+                u64::from(slot::UNTYPED) + count,
+                ARCHIVE_ADDRESS,
+                payload.archive_bytes,
+                if found.devicetree.bytes == 0 { 0 } else { DEVICETREE_ADDRESS },
+                found.devicetree.bytes,
+                found.acpi_rsdp,
+                count,
+            ];
         }
         let mut bytes = 0;
         if let Some([length, line @ ..]) = words.get_mut(COMMAND_LINE_WORD..) {

@@ -3,7 +3,7 @@
 //!
 //! Sections are those of the ACPI specification 6.4.
 
-use crate::pvh::{Reader, number, word32};
+use crate::pvh::{Reader, word32, word64};
 
 /// Cores that are taken note of.
 pub const MAX_CORES: usize = anos_abi::MAX_CORES;
@@ -98,63 +98,65 @@ pub struct Platform {
 /// The list of tables, and the width of its entries (5.2.5.3, 5.2.7, 5.2.8).
 fn root_table(reader: &impl Reader, rsdp: u64) -> Result<(&[u8], usize), AcpiError> {
     let bad = AcpiError::BadRootPointer;
-    let pointer = reader.bytes(rsdp, 20).filter(|_| rsdp != 0).ok_or(bad)?;
+    let pointer = reader.bytes(rsdp, 20).filter(|_| rsdp != 0).and_then(<[u8]>::first_chunk::<20>).ok_or(bad)?;
     if !pointer.starts_with(b"RSD PTR ") || sum(pointer) != 0 {
         return Err(bad);
     }
-    if number(pointer, 15, 1) >= 2
+    if pointer[15] >= 2
         && let Some(extended) = reader.bytes(rsdp, 36)
         && sum(extended) == 0
-        && let Some(root) = table(reader, number(extended, 24, 8))
-        && root.starts_with(b"XSDT")
+        && let Some(root) = table(reader, word64(extended, 24), *b"XSDT")
     {
         return Ok((root, 8));
     }
-    match table(reader, number(pointer, 16, 4)) {
-        Some(root) if root.starts_with(b"RSDT") => Ok((root, 4)),
-        _ => Err(AcpiError::BadRootTable),
-    }
+    let root = table(reader, word32(pointer, 16).into(), *b"RSDT").ok_or(AcpiError::BadRootTable)?;
+    Ok((root, 4))
 }
 
-/// A table, if its length and checksum hold.
-fn table(reader: &impl Reader, address: u64) -> Option<&[u8]> {
-    let length = word32(reader.bytes(address, HEADER)?, 4) as usize;
-    if !(HEADER..=MAX_TABLE).contains(&length) {
+/// A table, if it is one with this signature, and its length and checksum hold.
+fn table(reader: &impl Reader, address: u64, signature: [u8; 4]) -> Option<&[u8]> {
+    let header = reader.bytes(address, HEADER)?;
+    let length = word32(header, 4) as usize;
+    if !header.starts_with(&signature) || !(HEADER..=MAX_TABLE).contains(&length) {
         return None;
     }
     reader.bytes(address, length).filter(|bytes| sum(bytes) == 0)
 }
 
-impl Default for Platform {
-    /// What holds if no table says otherwise. ([`Platform::read`] fills it where it lies: it is large.)
-    fn default() -> Self {
-        Platform {
-            cores: [0; MAX_CORES],
-            core_count: 0,
-            local_apic: 0xfee0_0000,
-            ioapics: [IoApic::default(); MAX_IOAPICS],
-            ioapic_count: 0,
-            isa: core::array::from_fn(|irq| IsaLine {
-                line: u32::try_from(irq).unwrap_or(0),
-                level: None,
-                active_low: None,
-            }),
-            power: Power::default(),
-        }
-    }
-}
-
 impl Platform {
+    /// One that nothing is known of: all zeros. (Filled by [`Platform::read`] where it lies: it is large.)
+    pub const EMPTY: Platform = Platform {
+        cores: [0; MAX_CORES],
+        core_count: 0,
+        local_apic: 0,
+        ioapics: [IoApic { address: 0, first: 0 }; MAX_IOAPICS],
+        ioapic_count: 0,
+        isa: [IsaLine { line: 0, level: Some(false), active_low: Some(false) }; 16],
+        power: Power {
+            pm1a_control: 0,
+            sleep_control: Register::None,
+            off_type: 0,
+            reset: Register::None,
+            reset_value: 0,
+            enable: (0, 0),
+        },
+    };
+
     /// Reads what `rsdp` leads to. A machine without a usable FADT just can't be switched off.
     pub fn read(&mut self, reader: &impl Reader, rsdp: u64) -> Result<(), AcpiError> {
         let (root, width) = root_table(reader, rsdp)?;
+        // What holds if no table says otherwise.
+        self.local_apic = 0xfee0_0000;
+        for (line, isa) in (0..).zip(&mut self.isa) {
+            *isa = IsaLine { line, level: None, active_low: None };
+        }
         let list = root.get(HEADER..).unwrap_or(&[]);
         for entry in list.chunks_exact(width).take(MAX_TABLES) {
-            let Some(table) = table(reader, number(entry, 0, width)) else { continue };
-            if table.starts_with(b"APIC") {
-                self.read_madt(table);
-            } else if table.starts_with(b"FACP") {
-                self.power = read_fadt(reader, table);
+            let address = if width == 8 { word64(entry, 0) } else { word32(entry, 0).into() };
+            if let Some(madt) = table(reader, address, *b"APIC") {
+                self.read_madt(madt);
+            } else if let Some(fadt) = table(reader, address, *b"FACP") {
+                self.power = read_fadt(reader, fadt);
             }
         }
         if self.core_count == 0 { Err(AcpiError::NoCores) } else { Ok(()) }
@@ -163,7 +165,7 @@ impl Platform {
     /// Cores and interrupt controllers (5.2.12).
     fn read_madt(&mut self, madt: &[u8]) {
         if madt.len() >= 40 {
-            self.local_apic = number(madt, 36, 4);
+            self.local_apic = word32(madt, 36).into();
         }
         let mut rest = madt.get(44..).unwrap_or(&[]);
         // Every entry has at least two bytes, so the table's length bounds this.
@@ -175,32 +177,34 @@ impl Platform {
     }
 
     /// One entry; what is missing of it at its end counts as zeros, but a short one that would add something is none.
-    fn read_entry(&mut self, kind: u8, entry: &[u8]) {
+    fn read_entry(&mut self, kind: u8, told: &[u8]) {
         /// The core is there; one that is merely "online capable" has yet to be plugged in.
         const ENABLED: u32 = 1;
-        let second = word32(entry, 4);
-        match (kind, entry.len()) {
-            (0, _) if second & ENABLED != 0 => self.add_core(entry.get(3).map_or(0, |&id| id.into())),
-            (9, _) if word32(entry, 8) & ENABLED != 0 => self.add_core(second),
+        let entry = &mut [0; 16];
+        copy(entry, told);
+        let (second, third) = (word32(entry, 4), word32(entry, 8));
+        match (kind, told.len()) {
+            (0, _) if second & ENABLED != 0 => self.add_core(entry[3].into()),
+            (9, _) if third & ENABLED != 0 => self.add_core(second),
             (1, 12..) => {
                 if let Some(place) = self.ioapics.get_mut(self.ioapic_count) {
-                    *place = IoApic { address: second.into(), first: word32(entry, 8) };
+                    *place = IoApic { address: second.into(), first: third };
                     self.ioapic_count += 1;
                 }
             }
             (2, 10..) => {
-                let flags = number(entry, 8, 2);
-                if let Some(isa) = entry.get(3).and_then(|&irq| self.isa.get_mut(usize::from(irq))) {
-                    *isa = IsaLine { line: second, level: choice(flags >> 2), active_low: choice(flags) };
+                if let Some(isa) = self.isa.get_mut(usize::from(entry[3])) {
+                    *isa = IsaLine { line: second, level: choice(third >> 2), active_low: choice(third) };
                 }
             }
-            (5, 12..) => self.local_apic = number(entry, 4, 8),
+            (5, 12..) => self.local_apic = word64(entry, 4),
             _ => {}
         }
     }
 
     fn add_core(&mut self, id: u32) {
-        if !self.cores().contains(&id)
+        // (`contains` would look at many at once, with many instructions.)
+        if self.cores().iter().all(|&other| other != id)
             && let Some(place) = self.cores.get_mut(self.core_count)
         {
             *place = id;
@@ -220,7 +224,7 @@ impl Platform {
 }
 
 /// Two bits of an override's flags: 1 is high or edge, 3 is low or level, 0 as the bus has it.
-fn choice(bits: u64) -> Option<bool> {
+fn choice(bits: u32) -> Option<bool> {
     match bits & 3 {
         1 => Some(false),
         3 => Some(true),
@@ -230,43 +234,43 @@ fn choice(bits: u64) -> Option<bool> {
 
 /// Power registers (5.2.9).
 #[inline(never)]
-fn read_fadt(reader: &impl Reader, fadt: &[u8]) -> Power {
+fn read_fadt(reader: &impl Reader, table: &[u8]) -> Power {
     const REDUCED_HARDWARE: u32 = 1 << 20;
     const RESET_SUPPORTED: u32 = 1 << 10;
+    let fadt = &mut [0; 256];
+    copy(fadt, table);
     let flags = word32(fadt, 112);
     let mut power = Power::default();
-    let mut dsdt = number(fadt, 140, 8);
+    let mut dsdt = word64(fadt, 140);
     if dsdt == 0 {
-        dsdt = number(fadt, 40, 4);
+        dsdt = word32(fadt, 40).into();
     }
-    if let Some(dsdt) = table(reader, dsdt)
-        && dsdt.starts_with(b"DSDT")
-    {
+    if let Some(dsdt) = self::table(reader, dsdt, *b"DSDT") {
         power.off_type = off_type(dsdt).unwrap_or(0);
     }
     if flags & RESET_SUPPORTED != 0 {
-        power.reset = generic_address(fadt, 116);
-        power.reset_value = fadt.get(128).copied().unwrap_or(0);
+        power.reset = generic_address(fadt[116], word64(fadt, 120));
+        power.reset_value = fadt[128];
     }
     if flags & REDUCED_HARDWARE != 0 {
-        power.sleep_control = generic_address(fadt, 244);
+        power.sleep_control = generic_address(fadt[244], word64(fadt, 248));
         return power;
     }
-    power.pm1a_control = match generic_address(fadt, 172) {
-        Register::None => port(number(fadt, 64, 4)),
+    power.pm1a_control = match generic_address(fadt[172], word64(fadt, 176)) {
+        Register::None => port(word32(fadt, 64).into()),
         Register::Port(port) => port,
         // No machine is known to have it there.
         Register::Memory(_) => 0,
     };
-    power.enable = (port(number(fadt, 48, 4)), fadt.get(52).copied().unwrap_or(0));
+    power.enable = (port(word32(fadt, 48).into()), fadt[52]);
     power
 }
 
-fn generic_address(table: &[u8], offset: usize) -> Register {
-    let address = number(table, offset + 4, 8);
-    match table.get(offset) {
-        Some(0) if address != 0 => Register::Memory(address),
-        Some(1) if port(address) != 0 => Register::Port(port(address)),
+#[inline(never)]
+fn generic_address(space: u8, address: u64) -> Register {
+    match space {
+        0 if address != 0 => Register::Memory(address),
+        1 if port(address) != 0 => Register::Port(port(address)),
         _ => Register::None,
     }
 }
@@ -293,6 +297,15 @@ fn off_type(dsdt: &[u8]) -> Option<u8> {
     .filter(|&value| value < 8)
 }
 
+/// Copies as much as both have.
+#[inline(never)]
+fn copy(to: &mut [u8], from: &[u8]) {
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to = from;
+    }
+}
+
+#[inline(never)]
 fn sum(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0, |sum, &byte| sum.wrapping_add(byte))
 }

@@ -8,7 +8,7 @@ use anos_core::boot::runs::RunList;
 use anos_core::boot::{Found, Run};
 use anos_machine::{CoreId, Memory, PageRecord};
 
-use crate::acpi::{AcpiError, MAX_IOAPICS, Platform, Power, Register};
+use crate::acpi::{AcpiError, Platform, Power, Register};
 use crate::machine::Processor;
 use crate::paging::WINDOW;
 use crate::percore::{self, CoreData};
@@ -21,21 +21,6 @@ use crate::{apic, console, cpu, ioapic, power, report, smp, time};
 const LOW_MEMORY: u64 = 1 << 20;
 /// The command line's bytes that are kept.
 const COMMAND_LINE: usize = 512;
-
-/// Physical memory, as found and as given out.
-struct Physical {
-    /// Main memory, in whole pages.
-    ram: RunList,
-    /// What of it is free.
-    free: RunList,
-    /// Where devices can be.
-    devices: RunList,
-    /// The payload: from its first byte to the end of the memory that it lies in, or of itself if it says so.
-    payload: Run,
-}
-
-/// Virtual addresses and first lines of the I/O interrupt controllers.
-type Controllers = [(u64, u32); MAX_IOAPICS];
 
 /// The records of all pages, not clear yet.
 struct Records {
@@ -56,7 +41,7 @@ pub extern "C" fn main(start_info: u32) -> ! {
     }
     let mut line = [0; COMMAND_LINE];
     let line = command_line(info.command_line, &mut line);
-    let mut platform = Platform::default();
+    let mut platform = Platform::EMPTY;
     if let Err(error) = platform.read(&EarlyMemory, info.rsdp) {
         report::boot_failed(match error {
             AcpiError::BadRootPointer => "ACPI: no root pointer, or a damaged one",
@@ -65,11 +50,13 @@ pub extern "C" fn main(start_info: u32) -> ! {
         });
     }
     set_power(&platform.power, None);
-    let mut physical = survey(&info, &platform);
-    if physical.payload.bytes == 0 {
-        too_little(&physical);
+    let payload = find_payload(&info.ram);
+    if payload.bytes == 0 {
+        too_little(&info.ram);
     }
-    let Some((records, controllers)) = build(&mut physical, &platform) else { too_little(&physical) };
+    let mut free = find_free(&info.ram, payload);
+    find_devices(&mut info.devices, info.ram.end(), &platform);
+    let Some(records) = build(&info.ram, &mut free, &mut platform) else { too_little(&info.ram) };
     let core = boot_core();
     traps::start_core(core);
     // How fast the clock ticks shows while the records are cleared.
@@ -87,18 +74,18 @@ pub extern "C" fn main(start_info: u32) -> ! {
     if !unsafe { time::start(first) } {
         report::boot_failed("nothing tells how fast the clock ticks");
     }
-    start_cores(&platform, &controllers);
+    start_cores(&platform);
 
     let clock = time::clock();
     let found = Found {
         architecture: 1,
         counter_frequency: clock.frequency,
         counter_start: clock.start,
-        ram_bytes: physical.ram.bytes(),
-        free: physical.free.as_slice(),
-        devices: physical.devices.as_slice(),
-        payload: physical.payload.address,
-        payload_words: payload_words(physical.payload),
+        ram_bytes: info.ram.bytes(),
+        free: free.as_slice(),
+        devices: info.devices.as_slice(),
+        payload: payload.address,
+        payload_words: payload_words(payload),
         devicetree: Run::default(),
         acpi_rsdp: info.rsdp,
         command_line: line,
@@ -111,8 +98,8 @@ pub extern "C" fn main(start_info: u32) -> ! {
     traps::begin(core)
 }
 
-fn too_little(physical: &Physical) -> ! {
-    report::boot_failed_with("too little memory to boot: ", Some((physical.ram.bytes() / 1024, " KiB")))
+fn too_little(ram: &RunList) -> ! {
+    report::boot_failed_with("too little memory to boot: ", Some((ram.bytes() / 1024, " KiB")))
 }
 
 /// Copies the command line, which ends with a zero, out of the loader's memory.
@@ -130,22 +117,27 @@ fn command_line(address: u64, buffer: &mut [u8; COMMAND_LINE]) -> &[u8] {
     buffer.get(..length).unwrap_or(&[])
 }
 
-/// Finds out what of physical memory is what. Not inlined, so that its lists don't stay on the stack.
-#[inline(never)]
-fn survey(info: &StartInfo, platform: &Platform) -> Physical {
-    let ram = info.ram;
-    let image = tables::image();
-    let start = image.end().next_multiple_of(PAYLOAD_ALIGN);
+/// The payload: from its first byte to the end of the memory that it lies in, or of itself if it says so.
+fn find_payload(ram: &RunList) -> Run {
+    let start = tables::image().end().next_multiple_of(PAYLOAD_ALIGN);
     let mut payload = ram.from(start).unwrap_or(Run { address: start, bytes: 0 });
     payload.bytes = payload.bytes.min(payload_length(start));
+    payload
+}
 
-    // With a list that is full, the last of memory, or of the devices, is nobody's.
-    let mut free = ram;
-    for taken in [Run { address: 0, bytes: LOW_MEMORY }, image, payload] {
-        let _ = free.subtract(taken);
-    }
-    let mut devices = info.devices;
-    let upper = ram.end().max(DEVICES_END).next_multiple_of(1 << 30);
+/// What of main memory is free. With a list that is full, the last of memory is nobody's; so it is with devices.
+fn find_free(ram: &RunList, payload: Run) -> RunList {
+    let mut free = *ram;
+    let _ = free.subtract(Run { address: 0, bytes: LOW_MEMORY });
+    let _ = free.subtract(tables::image());
+    let _ = free.subtract(payload);
+    free
+}
+
+/// Where devices of programs can be: also above all memory, but not where those of the kernel are.
+#[inline(never)]
+fn find_devices(devices: &mut RunList, memory_end: u64, platform: &Platform) {
+    let upper = memory_end.max(DEVICES_END).next_multiple_of(1 << 30);
     let width = cpu::cpuid(0x8000_0008, 0).eax & 0xff;
     let _ = devices.add(Run { address: upper, bytes: (1_u64 << width.clamp(36, 52)).saturating_sub(upper) });
     let mut keep = |address| _ = devices.subtract(Run { address, bytes: 1 });
@@ -153,45 +145,42 @@ fn survey(info: &StartInfo, platform: &Platform) -> Physical {
     for ioapic in platform.ioapics() {
         keep(ioapic.address);
     }
-    for register in [platform.power.sleep_control, platform.power.reset] {
-        if let Register::Memory(address) = register {
+    for register in [&platform.power.sleep_control, &platform.power.reset] {
+        if let Register::Memory(address) = *register {
             keep(address);
         }
     }
-    Physical { ram, free, devices, payload }
 }
 
 /// How long the payload says it is, in whole pages: at least its header, and no more than that if it is none.
 fn payload_length(start: u64) -> u64 {
     let header = EarlyMemory.bytes(start, size_of::<PayloadHeader>()).unwrap_or(&[]);
-    if pvh::number(header, 0, 8) != PAYLOAD_MAGIC {
+    if pvh::word64(header, 0) != PAYLOAD_MAGIC {
         return PAGE_SIZE;
     }
-    let told = pvh::number(header, offset_of!(PayloadHeader, bytes), 8);
+    let told = pvh::word64(header, offset_of!(PayloadHeader, bytes));
     told.checked_next_multiple_of(PAGE_SIZE).map_or(PAGE_SIZE, |bytes| bytes.max(PAGE_SIZE))
 }
 
-/// Builds the kernel's tables and the cores' blocks and loads them; maps the kernel's devices and says where they are.
-/// `None`: too little memory.
-fn build(physical: &mut Physical, platform: &Platform) -> Option<(Records, Controllers)> {
-    let ram = physical.ram;
-    let mut tables = Tables::new(&mut physical.free)?;
+/// Builds the kernel's tables and the cores' blocks and loads them; maps the kernel's devices. `None`: too little memory.
+fn build(ram: &RunList, free: &mut RunList, platform: &mut Platform) -> Option<Records> {
+    let mut tables = Tables::new(free)?;
     tables.map_image()?;
-    tables.map_window(&ram)?;
+    tables.map_window(ram)?;
     for number in 0..platform.cores().len() as u64 {
         percore::lay_out(&mut tables, CoreId::new(number)?)?;
     }
     let pages = ram.end() / PAGE_SIZE;
     let bytes = (pages * size_of::<PageRecord>() as u64).next_multiple_of(PAGE_SIZE);
     let address = tables.take_anywhere(bytes)?;
-    let controllers = map_devices(&mut tables, platform)?;
+    map_devices(&mut tables, platform)?;
     set_power(&platform.power, Some(&mut tables));
     tables.load();
     for number in 0..platform.cores().len() as u64 {
         // SAFETY: laid out above, and in the tables that are loaded; no core uses its block yet.
         unsafe { percore::prepare(CoreId::new(number)?) };
     }
-    Some((Records { address, pages }, controllers))
+    Some(Records { address, pages })
 }
 
 /// Says how the machine is switched off, with registers in memory where the final tables will show them, or for now the
@@ -211,30 +200,26 @@ fn set_power(power: &Power, mut tables: Option<&mut Tables<'_>>) {
     unsafe { power::set(power) };
 }
 
-/// Maps the interrupt controllers.
-fn map_devices(tables: &mut Tables<'_>, platform: &Platform) -> Option<Controllers> {
+/// Maps the interrupt controllers; from then on, the addresses of those for I/O are virtual ones.
+fn map_devices(tables: &mut Tables<'_>, platform: &mut Platform) -> Option<()> {
     let registers = if apic::has_x2apic() { 0 } else { tables.map_device(platform.local_apic)? };
     // SAFETY: the boot core is alone; the page is mapped uncached, from when these tables are loaded.
     unsafe { apic::set_access(registers) };
-    let mut controllers = [(0, 0); MAX_IOAPICS];
-    for (place, ioapic) in controllers.iter_mut().zip(platform.ioapics()) {
-        *place = (tables.map_device(ioapic.address)?, ioapic.first);
+    for ioapic in platform.ioapics.iter_mut().take(platform.ioapic_count) {
+        ioapic.address = tables.map_device(ioapic.address)?;
     }
-    Some(controllers)
+    Some(())
 }
 
 /// Wires the interrupt controllers, and starts the other cores.
-fn start_cores(platform: &Platform, controllers: &Controllers) {
+fn start_cores(platform: &Platform) {
     let id = apic::id();
     apic::set_id(CoreId::BOOT, id);
-    let ioapics = controllers.iter().copied().take(platform.ioapics().len());
     // SAFETY: the boot core is alone; `build` mapped the controllers.
-    unsafe { ioapic::set_wiring(ioapics, platform.isa, id) };
+    unsafe { ioapic::set_wiring(platform.ioapics(), platform.isa, id) };
     smp::copy_trampoline();
     let listed = platform.cores().len() as u64;
-    // There are stacks for as many cores as are listed, also if this one isn't among them.
-    let others = platform.cores().iter().copied().filter(|&other| other != id).take(platform.cores().len() - 1);
-    let running = smp::start_others(others);
+    let running = smp::start_others(platform.cores(), id);
     if running < listed {
         console::text("anos: cores that did not start: ");
         console::decimal(listed - running);
@@ -250,7 +235,7 @@ fn boot_core() -> &'static CoreData {
 
 /// The payload, as far as there is memory.
 fn payload_words(payload: Run) -> &'static [u64] {
-    // SAFETY: main memory that is mapped at the window; `survey` kept it out of what is free.
+    // SAFETY: main memory that is mapped at the window; `find_free` kept it out of what is free.
     unsafe { core::slice::from_raw_parts((WINDOW + payload.address) as *const u64, length(payload.bytes / 8)) }
 }
 

@@ -9,7 +9,7 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use crate::acpi::{IsaLine, MAX_IOAPICS};
+use crate::acpi::{IoApic, IsaLine, MAX_IOAPICS};
 use crate::cpu;
 use crate::once::SetOnce;
 
@@ -66,24 +66,30 @@ fn alone(action: impl FnOnce()) {
 
 /// Keeps the two old interrupt controllers (8259A) quiet, and what they may still send away from the exceptions.
 pub fn silence_old_controllers() {
-    for (command, data, vector, wiring) in [(0x20, 0x21, 0x20, 4), (0xa0, 0xa1, 0x28, 2)] {
-        cpu::out8(command, 0x11); // begin set-up, in four steps
-        cpu::out8(data, vector);
-        cpu::out8(data, wiring);
-        cpu::out8(data, 1);
-        cpu::out8(data, 0xff); // all lines masked
-    }
+    silence(0x20, 0x20, 4);
+    silence(0xa0, 0x28, 2);
 }
 
-/// Says what there is: registers' virtual addresses with their first lines, and where ISA interrupts arrive. All lines
+/// One of them, by its first port.
+#[inline(never)]
+fn silence(command: u16, vector: u8, wiring: u8) {
+    let data = command + 1;
+    cpu::out8(command, 0x11); // begin set-up, in four steps
+    cpu::out8(data, vector);
+    cpu::out8(data, wiring);
+    cpu::out8(data, 1);
+    cpu::out8(data, 0xff); // all lines masked
+}
+
+/// Says what there is: controllers by the virtual addresses of their registers, and where ISA interrupts arrive. All lines
 /// are masked.
 ///
 /// # Safety
 /// As [`SetOnce::set`]; and each address is that of a controller's registers, mapped uncached.
-pub unsafe fn set_wiring(found: impl Iterator<Item = (u64, u32)>, isa: [IsaLine; 16], target: u32) {
+pub unsafe fn set_wiring(found: &[IoApic], isa: [IsaLine; 16], target: u32) {
     let mut wiring = Wiring { controllers: [Controller::default(); MAX_IOAPICS], isa, target };
-    for (place, (registers, first)) in wiring.controllers.iter_mut().zip(found) {
-        let mut controller = Controller { registers, first, lines: 0 };
+    for (place, ioapic) in wiring.controllers.iter_mut().zip(found) {
+        let mut controller = Controller { registers: ioapic.address, first: ioapic.first, lines: 0 };
         controller.lines = (controller.read(VERSION) >> 16 & 0xff) + 1;
         for line in 0..controller.lines {
             controller.write(REDIRECTION + 2 * line, MASKED);

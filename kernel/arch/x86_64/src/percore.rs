@@ -127,23 +127,27 @@ pub fn lay_out(tables: &mut Tables<'_>, core: CoreId) -> Option<()> {
 /// # Safety
 /// Once for each core, before that core runs on its stack, with the kernel's tables loaded.
 pub unsafe fn prepare(core: CoreId) {
-    let address = data_address(core);
-    let block = address - STACK_TOP;
-    let task = address + offset_of!(CoreData, task) as u64;
-    let limit = size_of::<Task>() as u64 - 1;
-    // Available 64-bit TSS, present (SDM 3A, figure 8-4).
-    let descriptor = limit | (task & 0xff_ffff) << 16 | 0x89 << 40 | (task >> 24 & 0xff) << 56;
-    let data = CoreData {
-        thread: Cell::new(core::ptr::null_mut()),
-        this: Cell::new(address),
-        thread_pointer: Cell::new(0),
-        fpu: Cell::new(false),
-        woken_by: Cell::new(None),
-        waits: Cell::new(false),
-        timer: Cell::new(u64::MAX),
-        rounds: Cell::new(0),
-        id: core,
-        gdt: UnsafeCell::new([
+    // SAFETY: `lay_out` mapped this page, writable and clear, and nobody uses it yet (the caller's promise). Zeros make a
+    // core's data.
+    let data = unsafe { &mut *(data_address(core) as *mut CoreData) };
+    data.fill(core);
+}
+
+impl CoreData {
+    /// Sets what isn't zero.
+    #[inline(never)]
+    fn fill(&mut self, core: CoreId) {
+        let address = core::ptr::from_mut(self) as u64;
+        let block = address - STACK_TOP;
+        let task = address + offset_of!(CoreData, task) as u64;
+        let limit = size_of::<Task>() as u64 - 1;
+        // Available 64-bit TSS, present (SDM 3A, figure 8-4).
+        let descriptor = limit | (task & 0xff_ffff) << 16 | 0x89 << 40 | (task >> 24 & 0xff) << 56;
+        self.this.set(address);
+        self.woken_by.set(None);
+        self.timer.set(u64::MAX);
+        self.id = core;
+        *self.gdt.get_mut() = [
             0,
             0x00af_9b00_0000_ffff, // kernel code, 64 bits
             0x00cf_9300_0000_ffff, // kernel data
@@ -152,19 +156,13 @@ pub unsafe fn prepare(core: CoreId) {
             0x00af_fb00_0000_ffff, // user code, 64 bits
             descriptor,
             task >> 32,
-        ]),
-        task: Task {
-            reserved: 0,
-            privileged_stacks: [address, 0, 0],
-            reserved2: 0,
-            interrupt_stacks: [block + DOUBLE_FAULT_TOP, block + NMI_TOP, 0, 0, 0, 0, 0],
-            reserved3: [0; 5],
-            // Past the limit: no I/O port is open to user mode.
-            io_map: cpu::table_limit(size_of::<Task>()) + 1,
-        },
-    };
-    // SAFETY: `lay_out` mapped this page, writable, and nobody uses it yet (the caller's promise).
-    unsafe { (address as *mut CoreData).write(data) };
+        ];
+        self.task.privileged_stacks[0] = address;
+        self.task.interrupt_stacks[0] = block + DOUBLE_FAULT_TOP;
+        self.task.interrupt_stacks[1] = block + NMI_TOP;
+        // Past the limit: no I/O port is open to user mode.
+        self.task.io_map = cpu::table_limit(size_of::<Task>()) + 1;
+    }
 }
 
 /// Makes this core use its data: GDT, TSS, and what `syscall` needs.
@@ -227,20 +225,18 @@ pub fn protect() {
     const SMAP: u64 = 1 << 21;
     let basic = cpu::cpuid(1, 0);
     let extended = cpu::cpuid(7, 0);
-    let mut cr4 = PAE | MACHINE_CHECK | GLOBAL_PAGES | FXSAVE | SIMD_EXCEPTIONS;
     // Where CPUID tells of it.
-    let optional = [
-        (basic.ecx, 17, PCID),
-        (basic.ecx, 26, OSXSAVE),
-        (extended.ecx, 2, UMIP),
-        (extended.ebx, 7, SMEP),
-        (extended.ebx, 20, SMAP),
-    ];
-    for (register, bit, feature) in optional {
-        if register >> bit & 1 != 0 {
-            cr4 |= feature;
-        }
-    }
+    let optional = |register: u32, bit: u32, feature: u64| if register >> bit & 1 != 0 { feature } else { 0 };
+    let cr4 = PAE
+        | MACHINE_CHECK
+        | GLOBAL_PAGES
+        | FXSAVE
+        | SIMD_EXCEPTIONS
+        | optional(basic.ecx, 17, PCID)
+        | optional(basic.ecx, 26, OSXSAVE)
+        | optional(extended.ecx, 2, UMIP)
+        | optional(extended.ebx, 7, SMEP)
+        | optional(extended.ebx, 20, SMAP);
     // SAFETY: PAE stays on; the first five come with every 64-bit processor, the others were asked for. PCID may go on
     // while the tag is 0 (SDM 3A, 4.10.1), and it is: a page's address is in CR3.
     unsafe { cpu::set_cr4(cr4) };

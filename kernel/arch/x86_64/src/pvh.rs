@@ -9,18 +9,22 @@ pub trait Reader {
     fn bytes(&self, address: u64, length: usize) -> Option<&[u8]>;
 }
 
-/// A little-endian number of `width` bytes at an offset; 0 if the bytes end before.
-#[inline(never)]
-pub fn number(bytes: &[u8], offset: usize, width: usize) -> u64 {
-    let bytes = bytes.get(offset..).and_then(|rest| rest.get(..width)).unwrap_or(&[]);
-    bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
+/// The little-endian number of 64 bits at an offset; 0 if the bytes end before. Inlined, since where the length is known
+/// that is one instruction.
+#[inline(always)]
+pub fn word64(bytes: &[u8], offset: usize) -> u64 {
+    chunk(bytes, offset).map_or(0, u64::from_le_bytes)
 }
 
-/// A [`number`] of four bytes.
-#[expect(clippy::cast_possible_truncation, reason = "four bytes fit")]
-#[inline(never)]
+/// Of 32 bits: see [`word64`].
+#[inline(always)]
 pub fn word32(bytes: &[u8], offset: usize) -> u32 {
-    number(bytes, offset, 4) as u32
+    chunk(bytes, offset).map_or(0, u32::from_le_bytes)
+}
+
+#[inline(always)]
+fn chunk<const BYTES: usize>(bytes: &[u8], offset: usize) -> Option<[u8; BYTES]> {
+    bytes.get(offset..)?.first_chunk().copied()
 }
 
 /// Entries of the memory map that are looked at.
@@ -52,18 +56,18 @@ impl StartInfo {
 
     /// Reads it at `address`; `None` if it isn't one, or has no memory map.
     pub fn read(&mut self, reader: &impl Reader, address: u64) -> Option<()> {
-        let info = reader.bytes(address, BYTES)?;
+        let info = reader.bytes(address, BYTES)?.first_chunk::<BYTES>()?;
         if word32(info, 0) != MAGIC || word32(info, 4) == 0 {
             return None;
         }
         let entries = (word32(info, 48) as usize).min(MAX_ENTRIES);
-        let map = reader.bytes(number(info, 40, 8), entries * ENTRY_BYTES)?;
+        let map = reader.bytes(word64(info, 40), entries * ENTRY_BYTES)?;
         let StartInfo { ram, devices, .. } = self;
         let _ = devices.add(Run { address: 0, bytes: DEVICES_END });
         // Main memory first: what other entries say of the same addresses counts more.
         for wanted in [true, false] {
-            for entry in map.chunks_exact(ENTRY_BYTES) {
-                let run = Run { address: number(entry, 0, 8), bytes: number(entry, 8, 8) };
+            for entry in map.as_chunks::<ENTRY_BYTES>().0 {
+                let run = Run { address: word64(entry, 0), bytes: word64(entry, 8) };
                 if (word32(entry, 16) == TYPE_RAM) != wanted {
                     continue;
                 }
@@ -74,8 +78,8 @@ impl StartInfo {
                 }
             }
         }
-        self.rsdp = number(info, 32, 8);
-        self.command_line = number(info, 24, 8);
+        self.rsdp = word64(info, 32);
+        self.command_line = word64(info, 24);
         Some(())
     }
 }

@@ -45,11 +45,15 @@ pub fn copy_trampoline() {
     };
 }
 
-/// Starts the other cores, whose blocks are laid out and prepared. Their local APICs' ids: `others`, in order. Answers
+/// Starts the cores but this one, in the order of their local APICs' ids; as many blocks are laid out and prepared. Answers
 /// how many run; they wait in [`core_main`] until [`open`].
-pub fn start_others(others: impl Iterator<Item = u32>) -> u64 {
+pub fn start_others(ids: &[u32], own: u32) -> u64 {
     let mut told_to_reset = false;
-    for id in others {
+    for &id in ids {
+        // There are blocks for as many as are listed, also if this one isn't among them.
+        if id == own || running() == ids.len() as u64 {
+            continue;
+        }
         if !told_to_reset {
             told_to_reset = true;
             apic::send_init_to_others();

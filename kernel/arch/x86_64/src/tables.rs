@@ -130,33 +130,33 @@ impl<'a> Tables<'a> {
 
     /// Maps the kernel's image, each part with its own rights.
     pub fn map_image(&mut self) -> Option<()> {
-        let text = &raw const __text_start as u64;
-        let rodata = &raw const __rodata_start as u64;
-        let data = &raw const __data_start as u64;
+        self.map_part(&raw const __text_start, &raw const __text_end, 0)?;
+        self.map_part(&raw const __rodata_start, &raw const __rodata_end, NO_EXECUTE)?;
         // Between the two parts of the data lies the guard page of the boot core's first stack.
-        let parts = [
-            (text, &raw const __text_end as u64, 0),
-            (rodata, &raw const __rodata_end as u64, NO_EXECUTE),
-            (data, &raw const early_stack_guard as u64, NO_EXECUTE | WRITE),
-            (&raw const early_stack as u64, &raw const __kernel_end as u64, NO_EXECUTE | WRITE),
-        ];
-        for (start, end, flags) in parts {
-            self.map(start, Run { address: start - IMAGE, bytes: end - start }, flags)?;
-        }
-        Some(())
+        self.map_part(&raw const __data_start, &raw const early_stack_guard, NO_EXECUTE | WRITE)?;
+        self.map_part(&raw const early_stack, &raw const __kernel_end, NO_EXECUTE | WRITE)
+    }
+
+    #[inline(never)]
+    fn map_part(&mut self, start: *const u8, end: *const u8, flags: u64) -> Option<()> {
+        let (start, end) = (start as u64, end as u64);
+        self.map(start, Run { address: start - IMAGE, bytes: end - start }, flags)
     }
 
     /// Maps main memory at the window, but for the kernel's image.
     pub fn map_window(&mut self, ram: &RunList) -> Option<()> {
         let image = image();
         for run in ram.as_slice() {
-            for (start, end) in [(run.address, run.end().min(image.address)), (run.address.max(image.end()), run.end())]
-            {
-                let part = Run { address: start, bytes: end.saturating_sub(start) };
-                self.map(WINDOW + start, part, NO_EXECUTE | WRITE)?;
-            }
+            self.show(run.address, run.end().min(image.address))?;
+            self.show(run.address.max(image.end()), run.end())?;
         }
         Some(())
+    }
+
+    /// Maps what lies between two physical addresses, if anything does, at the window.
+    #[inline(never)]
+    fn show(&mut self, start: u64, end: u64) -> Option<()> {
+        self.map(WINDOW + start, Run { address: start, bytes: end.saturating_sub(start) }, NO_EXECUTE | WRITE)
     }
 
     /// Maps the page of a device of the kernel's own; answers the virtual address that `physical` gets.

@@ -9,7 +9,7 @@
 
 use core::arch::{asm, global_asm};
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use anos_abi::fault::FaultKind;
 use anos_core::Kernel;
@@ -286,9 +286,9 @@ global_asm!(
 
 const _: () = assert!(offset_of!(Thread, registers) == 0);
 
-/// The interrupt descriptor table, the same for all cores: two words for each vector. Written by the boot core before
-/// any other runs.
-static VECTOR_TABLE: [[AtomicU64; 2]; VECTORS] = [const { [const { AtomicU64::new(0) }; 2] }; VECTORS];
+/// The interrupt descriptor table, the same for all cores: four words of 32 bits for each vector (SDM 3A, figure 6-8).
+/// Written by the boot core before any other runs.
+static VECTOR_TABLE: [[AtomicU32; 4]; VECTORS] = [const { [const { AtomicU32::new(0) }; 4] }; VECTORS];
 
 /// Where a vector's stub begins, behind `trap_stubs`.
 const fn stub(vector: u64) -> u64 {
@@ -300,24 +300,19 @@ const fn stub(vector: u64) -> u64 {
 
 /// Fills the table; the boot core, once.
 pub fn prepare() {
-    const PRESENT_INTERRUPT_GATE: u64 = 0x8e << 40;
-    const FROM_USER_MODE: u64 = 3 << 45;
-    for (vector, words) in VECTOR_TABLE.iter().enumerate() {
-        let stub = &raw const trap_stubs as u64 + stub(vector as u64);
+    const PRESENT_INTERRUPT_GATE: u32 = 0x8e << 8;
+    const FROM_USER_MODE: u32 = 3 << 13;
+    for (vector, [first, second, third, _]) in (0..).zip(&VECTOR_TABLE) {
+        let [low, high] = cpu::halves(&raw const trap_stubs as u64 + stub(vector));
         let stack = match vector {
             8 => IST_DOUBLE_FAULT,
             2 | 18 => IST_NMI,
             _ => 0,
         };
         let user = if vector == 3 { FROM_USER_MODE } else { 0 };
-        let low = stub & 0xffff
-            | u64::from(KERNEL_CODE) << 16
-            | u64::from(stack) << 32
-            | PRESENT_INTERRUPT_GATE
-            | user
-            | (stub >> 16 & 0xffff) << 48;
-        words[0].store(low, Ordering::Relaxed);
-        words[1].store(stub >> 32, Ordering::Relaxed);
+        first.store(u32::from(KERNEL_CODE) << 16 | low & 0xffff, Ordering::Relaxed);
+        second.store(low & !0xffff | PRESENT_INTERRUPT_GATE | user | u32::from(stack), Ordering::Relaxed);
+        third.store(high, Ordering::Relaxed);
     }
 }
 
@@ -326,7 +321,7 @@ pub fn load() {
     #[repr(C, packed)]
     struct Pointer {
         limit: u16,
-        base: *const [[AtomicU64; 2]; VECTORS],
+        base: *const [[AtomicU32; 4]; VECTORS],
     }
     let pointer = Pointer { limit: cpu::table_limit(VECTORS * 16), base: &raw const VECTOR_TABLE };
     // SAFETY: a static table whose entries are gates to the stubs above.

@@ -49,7 +49,7 @@ impl Image {
 }
 
 fn read(reader: &Image, rsdp: u64) -> Result<Platform, AcpiError> {
-    let mut platform = Platform::default();
+    let mut platform = Platform::EMPTY;
     platform.read(reader, rsdp).map(|()| platform)
 }
 
