@@ -25,24 +25,44 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     /// Puts a new capability into an empty slot, derived from `parent`.
+    pub fn derive(&mut self, parent: SlotRef, to: SlotRef, content: Slot) -> Outcome {
+        self.derive_row(parent, to, content, 1, 0)
+    }
+
+    /// Puts new capabilities into a row of empty slots, each derived from `parent` after the one before. Their objects lie
+    /// in a row too, so many bytes apart. Of more than one slot, it must be known that they can be changed.
     ///
-    /// It goes one deeper, or as deep as what follows if that is a deeper descendant: else it would take what a
-    /// deleted sibling left behind for its own.
-    pub fn derive(&mut self, parent: SlotRef, to: SlotRef, mut content: Slot) -> Outcome {
+    /// They go one deeper, or as deep as what follows if that is a deeper descendant: else they would take what a
+    /// deleted sibling left behind for their own.
+    pub(crate) fn derive_row(
+        &mut self,
+        parent: SlotRef,
+        first: SlotRef,
+        mut content: Slot,
+        count: u64,
+        bytes: u64,
+    ) -> Outcome {
         self.need_slot(parent)?;
-        self.need(to)?;
         let above = self.slot(parent)?;
         let below = match above.next.some() {
             Some(next) => self.held.store.see(next)?.depth,
             None => 0,
         };
         content.depth = (above.depth.saturating_add(1)).max(if below > above.depth { below } else { 0 });
-        content.previous = parent;
         content.next = above.next;
-        *self.held.store.get(to)? = content;
-        self.held.store.get(parent)?.next = to;
+        let mut at = first;
+        // bound: RETYPE_COUNT
+        for left in (0..count).rev() {
+            // The newest is the first behind the parent.
+            content.previous = if left == 0 { parent } else { slot_behind(at, 1) };
+            *self.held.store.get(at)? = content;
+            content.object += bytes;
+            content.next = at;
+            at = content.previous;
+        }
+        self.held.store.get(parent)?.next = content.next;
         if let Some(next) = above.next.some() {
-            self.held.store.get(next)?.previous = to;
+            self.held.store.get(next)?.previous = first;
         }
         Ok(())
     }
@@ -335,5 +355,10 @@ pub(crate) fn ends(slot: &Slot) -> bool {
 
 /// The slot with this index of the table that a CapTable capability names.
 pub(crate) fn table_slot(table: &Slot, index: u64) -> SlotRef {
-    SlotRef::at(table.object.wrapping_add(index.wrapping_mul(size_of::<Slot>() as u64)))
+    slot_behind(SlotRef::at(table.object), index)
+}
+
+/// So many slots behind a slot.
+pub(crate) fn slot_behind(slot: SlotRef, count: u64) -> SlotRef {
+    SlotRef::at(slot.address().wrapping_add(count.wrapping_mul(size_of::<Slot>() as u64)))
 }

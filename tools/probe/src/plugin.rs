@@ -119,8 +119,7 @@ extern "C" fn translated(_: Id, block: *mut RawBlock) {
         return;
     }
     let target = settings.target;
-    let returns =
-        !in_firmware && block.instructions().next_back().is_some_and(|last| target.returns(last.bytes()));
+    let returns = !in_firmware && block.instructions().next_back().is_some_and(|last| target.returns(last.bytes()));
     // On RISC-V, QEMU translates on behind an instruction that waits, but never executes what is there: who has waited
     // comes back in a block of its own.
     let wait = block.instructions().position(|instruction| !in_firmware && target.waits(instruction.bytes()));
