@@ -24,5 +24,7 @@ pub use syscall::{Operation, Slots, Status, SystemCall};
 pub const PAGE_SIZE: u64 = 4096;
 /// Message words that travel in registers.
 pub const MESSAGE_WORDS: usize = 8;
+/// Bytes that the kernel's console takes at once: it waits for each to be sent.
+pub const CONSOLE_BYTES: usize = 16;
 /// The largest number of cores the data structures know.
 pub const MAX_CORES: usize = 64;

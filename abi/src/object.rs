@@ -249,7 +249,7 @@ methods! {
     /// count; position (pages from the start; device memory only). Pass: for SchedContexts, the SchedControl of their
     /// core. Receive: slot of the first new capability, the others follow. New memory is clear; clearing goes in bounded
     /// steps, so the answer may be `Again`.
-    Untyped.UntypedRetype = 1, WRITE, [InvalidArgument, NotEnoughMemory, SlotOccupied, InvalidSlot, EmptySlot, WrongKind, TooDeep, Again], [RETYPE_COUNT, RETYPE_SPACES, RETYPE_PAGES, CLEAR_PAGES];
+    Untyped.UntypedRetype = 1, WRITE, [InvalidArgument, NotEnoughMemory, SlotOccupied, InvalidSlot, EmptySlot, WrongKind, TooDeep, Again], [RETYPE_COUNT, RETYPE_SPACES, RETYPE_FEW, RETYPE_PAGES, CLEAR_PAGES];
     /// Words out: physical address; pages; pages used; 1 if device memory.
     Untyped.UntypedInfo = 2, READ, [], [];
 
@@ -355,8 +355,8 @@ methods! {
     /// the budget at most the period); 1 if the end of the budget is a fault. Pass: the SchedContext (write).
     SchedControl.SchedControlLimit = 2, WRITE, [InvalidArgument, InvalidSlot, EmptySlot, WrongKind], [];
 
-    /// Writes to the kernel's console. Words: number of bytes (at most 56); the bytes.
-    Debug.DebugWrite = 1, WRITE, [InvalidArgument], [MESSAGE_WORDS];
+    /// Writes to the kernel's console. Words: number of bytes (at most 16); the bytes.
+    Debug.DebugWrite = 1, WRITE, [InvalidArgument], [];
     /// Words: 0 to power off, 1 to reboot. Does not come back; `Unsupported` where the machine can't.
     Debug.DebugReset = 2, WRITE, [InvalidArgument, Unsupported], [];
     /// What a core has done. Words: core. Words out: system calls; interrupts; faults; context switches; inter-core kicks;

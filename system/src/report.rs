@@ -3,6 +3,7 @@
 
 use core::fmt::{self, Write};
 
+use anos_abi::CONSOLE_BYTES;
 use anos_abi::boot::slot;
 use anos_abi::object::Method;
 use anos_interfaces::text::Bytes;
@@ -11,7 +12,7 @@ use crate::kernel::Kernel;
 
 /// Prints one line, `anos: ...`.
 pub fn line<K: Kernel>(kernel: &mut K, text: fmt::Arguments<'_>) {
-    let mut writer = Writer { kernel, bytes: [0; 56], length: 0 };
+    let mut writer = Writer { kernel, bytes: [0; CONSOLE_BYTES], length: 0 };
     // The writer takes everything, so this can't fail.
     let _ = writeln!(writer, "anos: {text}");
     writer.flush();
@@ -20,7 +21,7 @@ pub fn line<K: Kernel>(kernel: &mut K, text: fmt::Arguments<'_>) {
 /// Gathers text into messages of the kernel's console.
 struct Writer<'k, K: Kernel> {
     kernel: &'k mut K,
-    bytes: [u8; 56],
+    bytes: [u8; CONSOLE_BYTES],
     length: usize,
 }
 

@@ -132,7 +132,7 @@ pub fn start<M: Machine>(kernel: &Kernel, machine: &mut M, found: &Found<'_>) ->
     check_devicetree(&found.devicetree)?;
     let chosen = choose(found, &payload, machine.levels())?;
     let held = kernel.hold(CoreId::BOOT, CoreSet::ALL, || machine.relax());
-    let visit = Visit { held, machine, kernel, me: CoreId::BOOT, short: false, answer: Answer::none() };
+    let visit = Visit { held, machine, kernel, me: CoreId::BOOT, short: false, answer: Answer::none(), woken: 0 };
     let (next, end) = (chosen.address, chosen.address + chosen.bytes);
     let mut builder = Builder { visit, found, payload, base: next, next, end, untyped: 0 };
     match builder.build() {
@@ -224,8 +224,7 @@ impl<M: Machine> Builder<'_, M> {
             if page >= self.end {
                 return Err(Stop::STALE);
             }
-            self.visit.held.store.clear_page(page)?;
-            self.visit.held.store.set_kind(page, kind)?;
+            self.visit.held.store.clear_page(page, kind, CoreId::BOOT)?;
             page += PAGE_SIZE;
         }
         Ok(address)

@@ -3,6 +3,7 @@
 use anos_abi::{Error, Kind, Operation, Rights, Slots, Status, SystemCall, fault};
 use anos_machine::{Machine, Reason, Ref, Slot, SlotRef, Stop, Thread, records};
 
+use crate::family::slot_behind;
 use crate::ipc::SEND;
 use crate::{Outcome, Visit};
 
@@ -54,11 +55,21 @@ impl Request<'_> {
         Ok(visit.held.store.see(at)?.object)
     }
 
-    /// The `n`th slot to receive into; it must be empty.
-    pub fn receive<M: Machine>(&self, visit: &mut Visit<'_, M>, n: u64) -> Outcome<SlotRef> {
-        let at = visit.slot_of_thread(self.caller, u64::from(self.slots.receive()) + n)?;
-        visit.need(at)?;
-        if visit.slot(at)?.is_empty() { Ok(at) } else { Err(Error::SlotOccupied.into()) }
+    /// The first of so many slots in a row to receive into; all of them must be empty.
+    #[inline(never)]
+    pub fn receive<M: Machine>(&self, visit: &mut Visit<'_, M>, count: u64) -> Outcome<SlotRef> {
+        let index = u64::from(self.slots.receive());
+        let last = visit.slot_of_thread(self.caller, index + count - 1)?;
+        let first = visit.slot_of_thread(self.caller, index)?;
+        // They lie in two pages at most, and the first of them is the first to change.
+        visit.need(last)?;
+        // bound: RETYPE_COUNT
+        for n in 0..count {
+            if !visit.held.store.see(slot_behind(first, n))?.is_empty() {
+                return Err(Error::SlotOccupied.into());
+            }
+        }
+        Ok(first)
     }
 }
 

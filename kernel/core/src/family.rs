@@ -25,27 +25,45 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     /// Puts a new capability into an empty slot, derived from `parent`.
-    ///
-    /// It goes one deeper, or as deep as what follows if that is a deeper descendant: else it would take what a
-    /// deleted sibling left behind for its own.
     pub fn derive(&mut self, parent: SlotRef, to: SlotRef, content: &Slot) -> Outcome {
+        self.derive_row(parent, to, content, 1, 0)
+    }
+
+    /// Puts new capabilities into a row of empty slots, each derived from `parent` after the one before. Their objects lie
+    /// in a row too, so many bytes apart. Of more than one slot, it must be known that they can be changed.
+    ///
+    /// They go one deeper, or as deep as what follows if that is a deeper descendant: else they would take what a
+    /// deleted sibling left behind for their own.
+    pub(crate) fn derive_row(
+        &mut self,
+        parent: SlotRef,
+        first: SlotRef,
+        content: &Slot,
+        count: u64,
+        bytes: u64,
+    ) -> Outcome {
         self.need_slot(parent)?;
-        self.need(to)?;
-        let above = self.held.store.get(parent)?;
-        let (depth, behind) = (above.depth, above.next);
-        above.next = to;
+        let &Slot { depth, next: behind, .. } = self.slot(parent)?;
         let below = match behind.some() {
-            Some(next) => {
-                let next = self.held.store.get(next)?;
-                next.previous = to;
-                next.depth
-            }
+            Some(next) => self.held.store.see(next)?.depth,
             None => 0,
         };
-        let place = self.held.store.get(to)?;
-        place.put(content);
-        place.depth = (depth.saturating_add(1)).max(if below > depth { below } else { 0 });
-        (place.previous, place.next) = (parent, behind);
+        let depth = (depth.saturating_add(1)).max(if below > depth { below } else { 0 });
+        let (mut at, mut next, mut object) = (first, behind, content.object);
+        // bound: RETYPE_COUNT
+        for left in (0..count).rev() {
+            // The newest is the first behind the parent.
+            let previous = if left == 0 { parent } else { slot_behind(at, 1) };
+            let place = self.held.store.get(at)?;
+            place.put(content);
+            (place.depth, place.object, place.next, place.previous) = (depth, object, next, previous);
+            object += bytes;
+            (next, at) = (at, previous);
+        }
+        self.held.store.get(parent)?.next = next;
+        if let Some(behind) = behind.some() {
+            self.held.store.get(behind)?.previous = first;
+        }
         Ok(())
     }
 
@@ -337,5 +355,10 @@ pub(crate) fn ends(slot: &Slot) -> bool {
 
 /// The slot with this index of the table that a CapTable capability names.
 pub(crate) fn table_slot(table: &Slot, index: u64) -> SlotRef {
-    SlotRef::at(table.object.wrapping_add(index.wrapping_mul(size_of::<Slot>() as u64)))
+    slot_behind(SlotRef::at(table.object), index)
+}
+
+/// So many slots behind a slot.
+pub(crate) fn slot_behind(slot: SlotRef, count: u64) -> SlotRef {
+    SlotRef::at(slot.address().wrapping_add(count.wrapping_mul(size_of::<Slot>() as u64)))
 }

@@ -3,7 +3,7 @@
 //! An interrupt becomes a signal: slot n of the kernel's own table holds a copy of the Notification capability that
 //! line n signals, so it goes when that is revoked. A level-triggered line stays masked until its driver acknowledges.
 
-use anos_abi::{Error, Kind, PAGE_SIZE, Rights};
+use anos_abi::{CONSOLE_BYTES, Error, Kind, PAGE_SIZE, Rights};
 use anos_machine::{CoreId, Machine, PageRecord, Ref, Reset, Slot, SlotRef, Thread};
 
 use crate::bounds::MAX_INTERRUPTS;
@@ -79,7 +79,7 @@ impl<M: Machine> Visit<'_, M> {
             return Err(Error::InvalidArgument.into());
         }
         may_derive(request.target)?;
-        let to = request.receive(self, 0)?;
+        let to = request.receive(self, 1)?;
         self.need_all()?;
         let global = self.held.global()?;
         if has_line(&global.interrupts_taken, line) {
@@ -161,7 +161,7 @@ impl<M: Machine> Visit<'_, M> {
             return Err(Error::InvalidArgument.into());
         }
         may_derive(request.target)?;
-        let to = request.receive(self, 0)?;
+        let to = request.receive(self, 1)?;
         let slot =
             Slot { kind: Kind::IoPort as u8, rights: Rights::ALL.0, object: first, extent: last, ..Slot::default() };
         self.derive(request.at, to, &slot)?;
@@ -207,16 +207,10 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     pub(crate) fn debug_write(&mut self, request: &Request) -> Outcome {
-        let [length, text @ ..] = *request.words;
-        let length = usize::try_from(length).ok().filter(|length| *length <= 56).ok_or(Error::InvalidArgument)?;
-        let mut left = length;
-        // bound: ARRAY
-        for word in text {
-            let bytes = word.to_le_bytes();
-            let taken = left.min(bytes.len());
-            self.machine.console_write(bytes.get(..taken).unwrap_or_default());
-            left -= taken;
-        }
+        let [length, first, second, ..] = *request.words;
+        let text: [u8; CONSOLE_BYTES] = (u128::from(second) << 64 | u128::from(first)).to_le_bytes();
+        let text = usize::try_from(length).ok().and_then(|length| text.get(..length)).ok_or(Error::InvalidArgument)?;
+        self.machine.console_write(text);
         Ok(())
     }
 

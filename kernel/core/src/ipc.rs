@@ -412,6 +412,7 @@ impl<M: Machine> Visit<'_, M> {
             _ => false,
         };
         self.leave_wait(thread)?;
+        self.woken += 1;
         if faulted {
             // Nobody is left to tell it what to do.
             self.held.store.get(thread)?.state = ThreadState::Stopped as u8;
@@ -424,7 +425,7 @@ impl<M: Machine> Visit<'_, M> {
     /// An endpoint ends: who waits on it is told, a few at a time.
     pub(crate) fn end_endpoint(&mut self, address: u64) -> Outcome {
         // bound: WAKE_STEPS
-        for _ in 0..WAKE_STEPS {
+        while self.woken < WAKE_STEPS {
             let record = *self.held.store.see(Ref::<Endpoint>::at(address))?;
             let Some(thread) = record.queue.head.some() else { return Ok(()) };
             let error = if record.waiting == SENDERS { Error::PeerDied } else { Error::Cancelled };
@@ -436,7 +437,7 @@ impl<M: Machine> Visit<'_, M> {
     /// A notification ends: who waits on it is told, a few at a time.
     pub(crate) fn end_notification(&mut self, address: u64) -> Outcome {
         // bound: WAKE_STEPS
-        for _ in 0..WAKE_STEPS {
+        while self.woken < WAKE_STEPS {
             let head = self.held.store.see(Ref::<Notification>::at(address))?.queue.head;
             let Some(thread) = head.some() else { return Ok(()) };
             self.wake_with(thread, Error::Cancelled)?;

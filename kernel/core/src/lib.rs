@@ -72,6 +72,8 @@ pub(crate) struct Visit<'a, M> {
     pub short: bool,
     /// What a kernel object answers to the call at hand.
     pub answer: Answer,
+    /// Threads that were told that what they waited for ends.
+    pub woken: usize,
 }
 
 /// A core enters the kernel, and learns what to do next. The thread that ran on it, if any, has its registers in its
@@ -113,7 +115,7 @@ impl Entry {
     pub fn attempt<M: Machine>(&mut self, kernel: &Kernel, machine: &mut M) -> Option<Next> {
         let me = machine.core();
         let held = kernel.hold(me, self.cores, || wait(kernel, machine, me));
-        let mut visit = Visit { held, machine, kernel, me, short: false, answer: Answer::none() };
+        let mut visit = Visit { held, machine, kernel, me, short: false, answer: Answer::none(), woken: 0 };
         match visit.handle(&mut self.event) {
             Ok(next) => return Some(next),
             Err(stop) => match stop.reason() {

@@ -52,7 +52,7 @@ pub fn quick<M: Machine>(kernel: &Kernel, machine: &mut M) -> Option<Ref<Thread>
             load_space(machine, space);
         }
         Way::Method(at) => {
-            let visit = Visit { held: own.held(), machine, kernel, me, short: true, answer: Answer::none() };
+            let visit = Visit { held: own.held(), machine, kernel, me, short: true, answer: Answer::none(), woken: 0 };
             visit.short_method(next, at).ok()?;
         }
     }

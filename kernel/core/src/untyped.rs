@@ -1,13 +1,14 @@
 //! Untyped: memory into objects.
 //!
 //! An Untyped hands its memory out from the front; a watermark (`badge`) says how far. When nothing is left that was
-//! made from it, it starts over. What it hands out is clear: clearing goes a few pages per call, and `root` and `space`
-//! remember where it began and how far it got. Small objects of one kind share a page: the page's record says which kind.
+//! made from it, it starts over. What it hands out is clear: a few pages per call are cleared and get their kind, and
+//! `root` and `space` remember where that began and how far it got; the last call makes all the objects. Small objects of
+//! one kind share a page: the page's record says which kind.
 
 use anos_abi::{Error, Kind, PAGE_SIZE, Rights};
 use anos_machine::{CoreId, CoreSet, Machine, Ref, SchedContext, Slot, SlotRef};
 
-use crate::bounds::{CLEAR_PAGES, MAX_TABLE_SLOTS, RETYPE_COUNT, RETYPE_PAGES, RETYPE_SPACES};
+use crate::bounds::{CLEAR_PAGES, MAX_TABLE_SLOTS, RETYPE_COUNT, RETYPE_FEW, RETYPE_PAGES, RETYPE_SPACES};
 use crate::call::Request;
 use crate::context::core_numbered;
 use crate::family::may_derive;
@@ -31,13 +32,6 @@ struct Plan {
     end: u64,
     /// Where the objects are at home.
     core: CoreId,
-}
-
-impl Plan {
-    /// Whether its pages get a kind.
-    fn is_typed(&self, untyped: &Slot) -> bool {
-        untyped.device == 0 && self.kind != Kind::Untyped
-    }
 }
 
 /// Bytes of an object of this kind and size, and the `extent` of its capability.
@@ -71,37 +65,30 @@ impl<M: Machine> Visit<'_, M> {
         }
         let plan = self.plan(&untyped, request)?;
         self.need_slot(request.at)?;
-        // bound: RETYPE_COUNT
-        for n in 0..plan.count {
-            request.receive(self, n)?;
-        }
+        let to = request.receive(self, plan.count)?;
         if plan.kind == Kind::AddressSpace {
             self.held.global()?;
         }
-        self.need_pages(&untyped, &plan)?;
-        if untyped.device == 0 {
-            self.clear(request.at, &mut untyped, &plan)?;
+        self.held.core(plan.core)?;
+        if untyped.device == 0 && plan.kind != Kind::Untyped {
+            self.prepare(request.at, &mut untyped, &plan)?;
         }
         untyped.badge = plan.end;
         self.save(request.at, &untyped)?;
-        if plan.is_typed(&untyped) {
-            self.set_kinds(&untyped, &plan)?;
-        }
+        let first = untyped.object + plan.start;
         // bound: RETYPE_COUNT
         for n in 0..plan.count {
-            let object = untyped.object + plan.start + n * plan.bytes;
-            self.make(&plan, object)?;
-            let slot = Slot {
-                kind: plan.kind as u8,
-                rights: Rights::ALL.0,
-                device: untyped.device,
-                object,
-                extent: plan.extent,
-                ..Slot::default()
-            };
-            let to = request.receive(self, n)?;
-            self.derive(request.at, to, &slot)?;
+            self.make(&plan, first + n * plan.bytes)?;
         }
+        let slot = Slot {
+            kind: plan.kind as u8,
+            rights: Rights::ALL.0,
+            device: untyped.device,
+            object: first,
+            extent: plan.extent,
+            ..Slot::default()
+        };
+        self.derive_row(request.at, to, &slot, plan.count, plan.bytes)?;
         self.tell_capability()
     }
 
@@ -155,6 +142,7 @@ impl<M: Machine> Visit<'_, M> {
         Ok((untyped.object + used).next_multiple_of(align) - untyped.object)
     }
 
+    #[inline(never)]
     fn save(&mut self, at: SlotRef, untyped: &Slot) -> Outcome {
         let slot = self.held.store.get(at)?;
         slot.badge = untyped.badge;
@@ -162,58 +150,33 @@ impl<M: Machine> Visit<'_, M> {
         Ok(())
     }
 
-    /// Clears the pages that the objects need, a few per call.
-    fn clear(&mut self, at: SlotRef, untyped: &mut Slot, plan: &Plan) -> Outcome {
-        if plan.kind == Kind::Untyped {
-            // Its own retypes clear it.
+    /// Clears the pages that the objects come to lie in, and says what they hold, a few per call.
+    fn prepare(&mut self, at: SlotRef, untyped: &mut Slot, plan: &Plan) -> Outcome {
+        // (The rest of the last objects' page is clear, and holds the same kind.)
+        let first = plan.start.next_multiple_of(PAGE_SIZE);
+        if first >= plan.end {
             return Ok(());
         }
-        // Pages below the watermark are in use. Where clearing went on earlier, it goes on, if that is on the way: a
-        // Frame that needs another alignment may have had it begin elsewhere.
-        let first = (plan.start & !(PAGE_SIZE - 1)).max(untyped.badge.next_multiple_of(PAGE_SIZE));
-        let mut from = if (untyped.root..=untyped.space).contains(&first) { untyped.space } else { first };
-        if from == first {
-            untyped.root = first;
+        // Where this went on earlier, it goes on, if that is on the way: a Frame that needs another alignment may have had
+        // it begin elsewhere, and pages for another kind or core begin anew.
+        let record = self.held.store.own(untyped.object + first)?;
+        let fits = record.kind() == plan.kind as u8 && record.homes() == CoreSet::only(plan.core);
+        if !(fits && (untyped.root..untyped.space).contains(&first)) {
+            (untyped.root, untyped.space) = (first, first);
+        }
+        if untyped.space >= plan.end {
+            return Ok(());
         }
         // bound: CLEAR_PAGES
         for _ in 0..CLEAR_PAGES {
-            if from >= plan.end {
-                break;
+            if untyped.space < plan.end {
+                self.held.store.clear_page(untyped.object + untyped.space, plan.kind, plan.core)?;
+                untyped.space += PAGE_SIZE;
+                // What is done stays done, even if the next page is at home on a core whose lock is missing.
+                self.save(at, untyped)?;
             }
-            let page = untyped.object + from;
-            self.held.store.set_kind(page, Kind::Empty)?;
-            self.held.store.clear_page(page)?;
-            from += PAGE_SIZE;
         }
-        untyped.space = from;
-        if from < plan.end {
-            self.save(at, untyped)?;
-            return Err(Error::Again.into());
-        }
-        Ok(())
-    }
-
-    /// The pages that the objects come to lie in are about to change.
-    fn need_pages(&mut self, untyped: &Slot, plan: &Plan) -> Outcome {
-        self.held.core(plan.core)?;
-        let mut page = plan.start & !(PAGE_SIZE - 1);
-        // bound: RETYPE_PAGES
-        while plan.is_typed(untyped) && page < plan.end {
-            self.held.store.own(untyped.object + page)?;
-            page += PAGE_SIZE;
-        }
-        Ok(())
-    }
-
-    fn set_kinds(&mut self, untyped: &Slot, plan: &Plan) -> Outcome {
-        let mut page = plan.start & !(PAGE_SIZE - 1);
-        // bound: RETYPE_PAGES
-        while page < plan.end {
-            self.held.store.set_kind(untyped.object + page, plan.kind)?;
-            self.held.store.settle(untyped.object + page, plan.core)?;
-            page += PAGE_SIZE;
-        }
-        Ok(())
+        if untyped.space < plan.end || plan.count > RETYPE_FEW { Err(Error::Again.into()) } else { Ok(()) }
     }
 
     /// Gives a fresh (clear) object what it starts with.

@@ -424,14 +424,18 @@ impl Store {
         Ok(unsafe { &mut *pointer })
     }
 
-    /// Fills a page that holds no object with zeros. The one long loop of the kernel: 512 words.
-    pub fn clear_page(&mut self, address: u64) -> Result<(), Stop> {
-        if self.own(address)?.kind() != Kind::Empty as u8 {
-            return Err(Stop::STALE);
+    /// Fills a page with zeros, and says what it holds and where it is at home from now on. The one long loop of the
+    /// kernel: 512 words.
+    pub fn clear_page(&mut self, address: u64, kind: Kind, core: CoreId) -> Result<(), Stop> {
+        let record = self.own(address)?;
+        if !self.held.contains(core) {
+            return Err(Stop::elsewhere(core));
         }
+        record.set_kind(kind);
+        record.set_homes(CoreSet::only(core));
         let pointer = to_usize(self.memory.window(address & !(PAGE_SIZE - 1))) as *mut [u64; 512];
-        // SAFETY: a page of main memory (it has a record) without an object, so no reference leads into it; nobody else
-        // clears it, because the locks of its homes are held.
+        // SAFETY: a page of main memory (it has a record), and zeros are valid whatever it holds. The locks of its homes are
+        // held, so no other core looks at it, and the borrow of `self` keeps this core from having a reference into it.
         let page = unsafe { &mut *pointer };
         page.fill(0);
         Ok(())

@@ -7,7 +7,7 @@ use crate::state::{Capability, Counters};
 use crate::{Outcome, Spec};
 
 /// Bytes that one message to the console carries.
-const CONSOLE_BYTES: usize = 56;
+const CONSOLE_BYTES: usize = 16;
 
 impl Spec {
     pub(crate) fn io_port_control_get(&mut self, request: &Request) -> Outcome<Answer> {

@@ -12,9 +12,9 @@ const DELETE_STEPS: usize = 4;
 /// Pages of a mapped Frame up to which it is one step; more are all that one call does.
 const DELETE_PAGES: u64 = 32;
 /// Slots of a table that one call empties.
-const TABLE_SLOTS: u64 = 64;
-/// Threads that one call wakes.
-pub(crate) const WAKE_STEPS: usize = 16;
+const TABLE_SLOTS: u64 = 32;
+/// Threads that one call wakes, whatever ends.
+pub(crate) const WAKE_STEPS: usize = 6;
 
 impl Spec {
     /// Deletes what was derived from a capability, the newest first, and what was derived from that.
@@ -139,7 +139,7 @@ impl Spec {
 
     /// Who waits to send at an endpoint learns that nobody will ever receive; who waits to receive gives up.
     fn end_endpoint(&mut self, endpoint: Address) -> Outcome {
-        for _ in 0..WAKE_STEPS {
+        while self.woken < WAKE_STEPS {
             let queues = &self.endpoints[&endpoint];
             match (queues.senders.front().copied(), queues.receivers.front().copied()) {
                 (Some(sender), _) => self.call_off(sender, Error::PeerDied),
@@ -155,7 +155,7 @@ impl Spec {
 
     /// Who waits for a notification's signals gives up.
     pub(crate) fn end_notification(&mut self, notification: Address) -> Outcome {
-        for _ in 0..WAKE_STEPS {
+        while self.woken < WAKE_STEPS {
             match self.notifications[&notification].waiters.front().copied() {
                 Some(waiter) => self.call_off(waiter, Error::Cancelled),
                 None => {

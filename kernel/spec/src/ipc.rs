@@ -279,6 +279,7 @@ impl Spec {
     pub(crate) fn call_off(&mut self, thread: Address, error: Error) {
         let faulted = self.threads[&thread].state.is_faulted();
         self.leave_wait(thread);
+        self.woken += 1;
         if faulted {
             self.thread_mut(thread).state = State::Stopped;
             return;

@@ -120,6 +120,7 @@ impl Spec {
         let event = self.cores[core].trapped.expect("the core has trapped");
         self.me = core;
         self.choices = choices.clone();
+        self.woken = 0;
         self.now = now;
         match event {
             Event::SystemCall => self.system_call(),

@@ -380,6 +380,8 @@ pub struct Spec {
     pub(crate) turn_over: bool,
     /// What is left to the kernel.
     pub(crate) choices: Choices,
+    /// Threads whose waits were called off.
+    pub(crate) woken: usize,
     // Always:
     /// What the last new capability is called.
     pub(crate) last_id: u64,

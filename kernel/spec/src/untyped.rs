@@ -11,7 +11,9 @@ use crate::{Outcome, Spec};
 
 /// Objects that one call makes.
 const MOST_OBJECTS: u64 = 64;
-/// The same, of AddressSpaces.
+/// Objects made by a call that also clears memory.
+const FEW_OBJECTS: u64 = 8;
+/// Objects that one call makes, of AddressSpaces.
 const MOST_SPACES: u64 = 8;
 /// Pages that one call makes into objects. (An Untyped isn't touched: it may be larger.)
 const MOST_PAGES: u64 = 512;
@@ -85,10 +87,17 @@ impl Spec {
         if end > untyped.size * PAGE_SIZE {
             return Err(Error::NotEnoughMemory);
         }
+        // (That there are so many slots comes before whether they are empty.)
+        self.slot_of_thread(request.caller, u64::from(request.slots.receive()) + count - 1)?;
         let places = (0..count).map(|n| self.receive_slot(request, n)).collect::<Outcome<Vec<_>>>()?;
         // New memory is clear, but for what is still to be made into objects, and for devices.
-        let to_clear = if untyped.device || kind == Kind::Untyped { 0 } else { (end - start).div_ceil(PAGE_SIZE) };
-        if to_clear > CLEAR_PAGES && self.choices.still_clearing {
+        let to_clear = if untyped.device || kind == Kind::Untyped {
+            0
+        } else {
+            end.div_ceil(PAGE_SIZE) - start.div_ceil(PAGE_SIZE)
+        };
+        let at_once = to_clear == 0 || to_clear <= CLEAR_PAGES && count <= FEW_OBJECTS;
+        if !at_once && self.choices.still_clearing {
             return Err(Error::Again);
         }
         let from = self.cap_mut(request.target);

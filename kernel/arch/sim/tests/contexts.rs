@@ -341,7 +341,7 @@ fn who_only_sends_to_a_passive_server_is_turned_away() {
     // Also those who come while it works: more than one visit turns away.
     passive.sim.run(client, SystemCall::Call, endpoint, &message());
     let mut senders = Vec::new();
-    for _ in 0..20 {
+    for _ in 0..anos_core::bounds::WAKE_STEPS + 2 {
         let sender = passive.sim.spawn(2, 5);
         passive.sim.run(sender, SystemCall::Send, endpoint, &message());
         assert_eq!(passive.sim.state(sender), ThreadState::Sending);

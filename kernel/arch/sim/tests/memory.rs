@@ -72,6 +72,51 @@ fn memory_skipped_for_a_large_frame_that_was_never_made_is_not_taken_for_clear()
 }
 
 #[test]
+fn memory_cleared_for_one_kind_is_made_into_another() {
+    let mut sim = Sim::boot(2);
+    let receive = sim.slots(8);
+    for kind in [Kind::Frame, Kind::CapTable] {
+        // It stops half way, and asks for something else.
+        let words = [kind as u64, if kind == Kind::Frame { 8 } else { 512 }, 1];
+        let answer = sim.call(BOOT, slot::UNTYPED, Method::UntypedRetype, &words, 0, receive);
+        assert_eq!(answer.result(), Err(Error::Again));
+        let thread = sim.new_thread(1, 1);
+        assert_eq!(sim.state(thread), ThreadState::Stopped);
+        sim.check();
+    }
+}
+
+#[test]
+fn many_objects_are_made_at_once_or_not_at_all() {
+    let mut sim = Sim::boot(1);
+    for (kind, size) in [(Kind::Thread, 0), (Kind::CapTable, 64), (Kind::Endpoint, 0), (Kind::Untyped, 1)] {
+        let first = sim.slots(64);
+        let words = [kind as u64, size, 64];
+        loop {
+            let answer = sim.call(BOOT, slot::UNTYPED, Method::UntypedRetype, &words, 0, first).result();
+            let made = (first..first + 64).filter(|&slot| !sim.look(slot).is_empty()).count();
+            if answer.is_ok() {
+                assert_eq!(made, 64);
+                break;
+            }
+            assert_eq!((answer, made), (Err(Error::Again), 0));
+            sim.check();
+        }
+        let bytes = sim.look(first + 1).object - sim.look(first).object;
+        for slot in first..first + 64 {
+            let capability = sim.look(slot);
+            assert_eq!(
+                (capability.kind(), capability.object),
+                (kind, sim.look(first).object + u64::from(slot - first) * bytes)
+            );
+        }
+        sim.check();
+    }
+    sim.revoke(slot::UNTYPED);
+    assert_eq!(used(&mut sim, slot::UNTYPED), 0);
+}
+
+#[test]
 fn the_watermark_resets_when_the_last_child_goes() {
     let mut sim = Sim::boot(1);
     assert_eq!(used(&mut sim, slot::UNTYPED), 0);
@@ -140,6 +185,14 @@ fn retype_refuses_what_makes_no_sense_and_changes_nothing() {
     assert_eq!(retype(&mut sim, &endpoint, u32::MAX), Err(Error::InvalidSlot));
     assert_eq!(retype(&mut sim, &endpoint, slot::DEBUG), Err(Error::SlotOccupied));
     assert_eq!(retype(&mut sim, &[Kind::Endpoint as u64, 0, 2], 4095), Err(Error::InvalidSlot));
+    // One of many slots is used: the last, too.
+    let row = sim.slots(64);
+    for used in [63, 0, 31] {
+        sim.ok(slot::CAP_TABLE, Method::CapTableCopy, &[(row + used).into(), READ], slot::DEBUG);
+        assert_eq!(retype(&mut sim, &[Kind::Thread as u64, 0, 64], row), Err(Error::SlotOccupied));
+        sim.delete(row + used);
+        assert!((row..row + 64).all(|slot| sim.look(slot).is_empty()));
+    }
     assert_eq!(used(&mut sim, slot::UNTYPED), 0);
 }
 

@@ -464,3 +464,24 @@ fn no_word_of_a_message_reaches_anybody_it_was_not_for() {
     assert_eq!(pair.sim.answer_of(pair.client).words, [2, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(pair.sim.answer_of(pair.server).words, [0; 8]);
 }
+
+#[test]
+fn what_ends_in_one_call_wakes_so_many_in_all() {
+    const MOST: usize = anos_core::bounds::WAKE_STEPS;
+    let mut sim = Sim::boot(2);
+    let part = sim.make(Kind::Untyped, 4);
+    let endpoints = sim.make_from(part, Kind::Endpoint, 0, 2);
+    let mut senders = Vec::new();
+    for number in 0..2 * (MOST - 1) {
+        let sender = sim.spawn(1, 5);
+        sim.run(sender, SystemCall::Send, endpoints + u32::from(number % 2 == 0), &Message::new(1));
+        senders.push(sender);
+    }
+    let waiting = |sim: &Sim| senders.iter().filter(|&&sender| sim.state(sender) == ThreadState::Sending).count();
+    assert_eq!(waiting(&sim), senders.len());
+    let revoke = [part.into()];
+    let answer = sim.call(BOOT, slot::CAP_TABLE, Method::CapTableRevoke, &revoke, 0, 0);
+    assert_eq!((answer.result(), waiting(&sim)), (Err(Error::Again), senders.len() - MOST));
+    sim.revoke(part);
+    assert_eq!(waiting(&sim), 0);
+}

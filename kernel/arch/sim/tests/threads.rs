@@ -428,7 +428,7 @@ fn the_console_prints_what_it_is_told_and_power_goes_as_asked() {
     let word = |text: &[u8; 8]| u64::from_le_bytes(*text);
     sim.ok(slot::DEBUG, Method::DebugWrite, &[13, word(b"hello, w"), word(b"orld\n!!!")], 0);
     assert_eq!(sim.board.console, b"hello, world\n");
-    let answer = sim.call(BOOT, slot::DEBUG, Method::DebugWrite, &[57], 0, 0);
+    let answer = sim.call(BOOT, slot::DEBUG, Method::DebugWrite, &[17], 0, 0);
     assert_eq!(answer.result(), Err(Error::InvalidArgument));
     for (word, reset) in [(0, Reset::PowerOff), (1, Reset::Reboot)] {
         sim.call(BOOT, slot::DEBUG, Method::DebugReset, &[word], 0, 0);

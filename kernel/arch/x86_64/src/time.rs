@@ -24,6 +24,9 @@ const COARSE: u32 = 7;
 /// In the 8254's ticks: 8 ms.
 const ENOUGH: u64 = PIT_FREQUENCY * 8 / 1000;
 const NS_PER_S: u64 = 1_000_000_000;
+/// The timer's vector comes before all of devices. If it is set for at once again and again, each device that waits has its
+/// turn meanwhile: it comes so much later.
+const SOON_NS: u64 = 1_000;
 
 /// How the machine's clock runs.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +100,7 @@ pub fn arm(deadline: u64) {
     // From now on, not since the start: what the factor's last bit is worth grows with the time it is applied to.
     let ticks = match deadline {
         u64::MAX => 0,
-        _ => multiply(deadline.saturating_sub(now()), per_ns).saturating_add(1),
+        _ => multiply(deadline.saturating_sub(now()).max(SOON_NS), per_ns).saturating_add(1),
     };
     if !apic::tsc_deadline() {
         apic::set_countdown(u32::try_from(ticks).unwrap_or(u32::MAX));

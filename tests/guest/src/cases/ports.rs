@@ -17,7 +17,7 @@ cases![
     a_port_capability_reaches_its_range_only,
     a_port_range_is_checked,
     ports_take_read_to_read_and_write_to_write,
-    writing_text_is_limited_to_a_message,
+    writing_text_is_limited,
     an_unknown_reset_is_refused,
     counters_take_read_and_console_takes_write,
     system_calls_are_counted,
@@ -110,8 +110,8 @@ fn ports_take_read_to_read_and_write_to_write(case: &mut Case) -> Outcome {
     Ok(())
 }
 
-fn writing_text_is_limited_to_a_message(_: &mut Case) -> Outcome {
-    for length in [57, 58, 64, 1 << 32, u64::MAX] {
+fn writing_text_is_limited(_: &mut Case) -> Outcome {
+    for length in [17, 18, 56, 1 << 32, u64::MAX] {
         let answer = invoke(DEBUG.slot(), Method::DebugWrite, &[length], None, None);
         equal!(answer, Err(Error::InvalidArgument));
     }

@@ -3,7 +3,7 @@
 use alloc::format;
 
 use anos::abi::object::Method;
-use anos::abi::{SystemCall, boot};
+use anos::abi::{CONSOLE_BYTES, SystemCall, boot};
 use anos::{Kind, Rights, env};
 
 use super::{PLACE, Trial, Weather, be, number, of, one, several};
@@ -65,8 +65,7 @@ impl Trial<'_> {
         match method {
             // Not the end; not the end of threads that run here; what `make_objects` does better.
             Method::DebugReset | Method::ThreadStart | Method::ThreadWriteRegisters | Method::UntypedRetype => return,
-            // Blanks, so that what is said stays readable.
-            Method::DebugWrite => return self.blanks(),
+            Method::DebugWrite => return self.lines_of_text(),
             // A register that nothing hangs on.
             Method::IoPortIn | Method::IoPortOut => words = [0x3ff, 1, 0, 0],
             _ => {}
@@ -76,11 +75,11 @@ impl Trial<'_> {
         self.try_method(to.slot, method, &words, passed, receive);
     }
 
-    /// As many characters as go into a message.
-    fn blanks(&mut self) {
-        let blanks = u64::from_le_bytes(*b"        ");
-        self.tell(|| "DebugWrite of 56 characters".into());
-        let words = [56, blanks, blanks, blanks, blanks, blanks, blanks, blanks];
+    /// As many ends of lines as the console takes at once: each takes two characters.
+    fn lines_of_text(&mut self) {
+        let ends = u64::from_le_bytes(*b"\n\n\n\n\n\n\n\n");
+        self.tell(|| "DebugWrite of line ends".into());
+        let words = [CONSOLE_BYTES as u64, ends, ends];
         self.try_method(boot::slot::DEBUG, Method::DebugWrite, &words, 0, 0);
     }
 

@@ -1,7 +1,7 @@
 //! What drivers need, and the kernel's own console.
 
 use anos_abi::object::{Method, ThreadState};
-use anos_abi::{Error, Kind};
+use anos_abi::{CONSOLE_BYTES, Error, Kind};
 use anos_interfaces::{Bytes, Name};
 
 use super::{Notification, Slot, Thread, capabilities, invoke};
@@ -152,9 +152,10 @@ impl Debug {
     pub fn write(self, bytes: &[u8]) -> Result<(), Error> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let (piece, taken) = Bytes::take(rest);
+            let (piece, left) = rest.split_at(rest.len().min(CONSOLE_BYTES));
+            let (piece, _) = Bytes::take(piece);
             invoke(self.0, Method::DebugWrite, &piece.words(), None, None)?;
-            rest = rest.get(taken..).unwrap_or_default();
+            rest = left;
         }
         Ok(())
     }
