@@ -144,7 +144,7 @@ impl<M: Machine> Visit<'_, M> {
         let cause = context.is_none().into();
         let [kind, _, told_cause] = self.held.store.see(thread)?.fault;
         let told = told || kind == FaultKind::NoTime as u64 && told_cause == cause;
-        let handler = self.slot(Part::FaultEndpoint.of(thread))?.copy();
+        let handler = self.part(thread, Part::FaultEndpoint)?.copy();
         // (A handler that is passive itself can't take this: it brings no time.)
         let faults = !told && handler.kind() == Kind::Endpoint && !self.passive_waits(Ref::at(handler.object))?;
         if faults {

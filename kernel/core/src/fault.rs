@@ -13,7 +13,7 @@ impl<M: Machine> Visit<'_, M> {
     pub(crate) fn fault(&mut self, fault: Fault) -> Outcome {
         let Some(thread) = self.mine()?.current.some() else { return Ok(()) };
         // Of any other thread, its creator can tell. Writing takes long, and holds locks: nobody else may cause it.
-        let handled = !self.held.store.see(Part::FaultEndpoint.of(thread))?.is_empty();
+        let handled = !self.part(thread, Part::FaultEndpoint)?.is_empty();
         let reported = !handled && self.held.global()?.root_thread == thread;
         self.fault_of(thread, [fault.kind as u64, fault.address, fault.cause])?;
         let pc = self.held.store.see(thread)?.registers.pc;
@@ -22,7 +22,7 @@ impl<M: Machine> Visit<'_, M> {
 
     /// The running thread is to tell its handler of this; without one it stops.
     pub(crate) fn fault_of(&mut self, thread: Ref<Thread>, what: [u64; 3]) -> Outcome {
-        let handler = self.slot(Part::FaultEndpoint.of(thread))?.copy();
+        let handler = self.part(thread, Part::FaultEndpoint)?.copy();
         let record = self.held.store.get(thread)?;
         record.fault = what;
         record.sending = FAULT;

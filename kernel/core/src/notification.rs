@@ -71,7 +71,7 @@ impl<M: Machine> Visit<'_, M> {
 
     /// Takes the bits of the notification bound to a thread, if any.
     pub(crate) fn take_bound_signal(&mut self, thread: Ref<Thread>) -> Outcome<bool> {
-        let bound = Ref::at(self.held.store.see(Part::Bound.of(thread))?.object);
+        let bound = Ref::at(self.part(thread, Part::Bound)?.object);
         if bound.is_none() { Ok(false) } else { self.take_signal(thread, bound) }
     }
 }

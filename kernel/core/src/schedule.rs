@@ -347,7 +347,7 @@ impl<M: Machine> Visit<'_, M> {
     }
 
     fn run(&mut self, thread: Ref<Thread>) -> Outcome<Next> {
-        let root = self.held.store.see(Part::Space.of(thread))?.object;
+        let root = self.part(thread, Part::Space)?.object;
         self.load(root)?;
         self.kernel.presence.set(self.me, Place::User);
         Ok(Next::Run(thread))

@@ -11,7 +11,7 @@ use crate::{Outcome, Visit};
 impl<M: Machine> Visit<'_, M> {
     /// The slot with this number of the table that a thread uses.
     pub fn slot_of_thread(&self, thread: Ref<Thread>, index: u64) -> Outcome<SlotRef> {
-        let table = self.held.store.see(Part::Table.of(thread))?;
+        let table = self.part(thread, Part::Table)?;
         if table.kind() != Kind::CapTable {
             return Err(Error::InvalidSlot.into());
         }

@@ -3,7 +3,7 @@
 use anos_abi::object::{ThreadFlags, ThreadState};
 use anos_abi::syscall::FOREVER;
 use anos_abi::{Error, Kind, Rights, Status};
-use anos_machine::{CoreId, Machine, Notification, Ref, Registers, Slot, SlotRef, Thread};
+use anos_machine::{CoreId, Machine, Notification, Ref, Registers, Slot, SlotRef, Stop, Thread};
 
 use crate::call::Request;
 use crate::family::make_copy;
@@ -43,6 +43,12 @@ impl Part {
 }
 
 impl<M: Machine> Visit<'_, M> {
+    /// A thread's own capability of this part.
+    #[inline(always)]
+    pub fn part(&self, thread: Ref<Thread>, part: Part) -> Outcome<&Slot> {
+        self.held.store.see(thread)?.slots.get(part as usize).ok_or(Stop::STALE)
+    }
+
     fn thread(&mut self, request: &Request) -> Ref<Thread> {
         Ref::at(request.target.object)
     }
