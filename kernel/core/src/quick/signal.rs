@@ -115,7 +115,10 @@ impl<'id> Message<'id, '_> {
     #[inline(never)]
     pub(super) fn give(&mut self, sender: Known<'id, Thread>, object: u64, badge: u64) -> Option<u64> {
         let (endpoint, receiver, at) = self.receiver(object)?;
-        // It brings no time to a passive thread: so this takes none.
+        // It brings no time: a passive thread takes none such.
+        if self.memory.see(receiver).context.is_none() {
+            return None;
+        }
         let space = self.wake(sender, receiver, at)?;
         self.hand(sender, receiver, Status::OK.0, badge);
         let record = self.memory.get(receiver);
