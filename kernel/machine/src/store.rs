@@ -354,23 +354,17 @@ impl Store {
     }
 
     #[inline(never)]
-    fn readable(&self, address: u64, shape: Shape) -> Result<*const u8, Stop> {
-        if let Some(usual) = self.only_mine(address, shape) {
-            return Ok(usual);
-        }
+    fn readable(&self, address: u64, shape: Shape) -> Result<*mut u8, Stop> {
         let record = self.find(address)?;
         if !record.homes().meets(self.held) {
             return Err(self.missing(record));
         }
         record.watch.reads();
-        Ok(self.pointer(record, address, shape)?)
+        self.pointer(record, address, shape)
     }
 
     #[inline(never)]
     fn writable(&self, address: u64, shape: Shape) -> Result<*mut u8, Stop> {
-        if let Some(usual) = self.only_mine(address, shape) {
-            return Ok(usual);
-        }
         let record = self.find(address)?;
         if record.homes() != self.mine {
             self.take(record)?;
@@ -405,7 +399,10 @@ impl Store {
     /// The object at `reference`, to be read. (Not inlined, here as below: one jump, instead of the shape at every call.)
     #[inline(never)]
     pub fn see<T: Object>(&self, reference: Ref<T>) -> Result<&T, Stop> {
-        let pointer = self.readable(reference.address(), T::SHAPE)?.cast();
+        let pointer = match self.only_mine(reference.address(), T::SHAPE) {
+            Some(usual) => usual.cast(),
+            None => self.readable(reference.address(), T::SHAPE)?.cast(),
+        };
         // SAFETY: the page holds records of this type and `pointer` is the start of one (`Shape::fits`), so it is mapped,
         // aligned, valid whatever its bits, and not used as anything else. The lock of one of its homes is held, so no
         // other core changes it; the borrow of `self` keeps this one from changing it. The one exception is what trap code
@@ -418,7 +415,10 @@ impl Store {
     /// The object at `reference`, to be changed.
     #[inline(never)]
     pub fn get<T: Object>(&mut self, reference: Ref<T>) -> Result<&mut T, Stop> {
-        let pointer = self.writable(reference.address(), T::SHAPE)?.cast();
+        let pointer = match self.only_mine(reference.address(), T::SHAPE) {
+            Some(usual) => usual.cast(),
+            None => self.writable(reference.address(), T::SHAPE)?.cast(),
+        };
         // SAFETY: as for `see`; and the locks of all its homes are held, so no other core looks at it, and the borrow of
         // `self` keeps this the only reference of this core.
         Ok(unsafe { &mut *pointer })
