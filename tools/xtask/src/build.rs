@@ -192,7 +192,7 @@ const CODE_GENERATION: [&str; 6] = [
 ];
 
 /// The same for x86-64 alone, which has fewer registers to keep values in.
-const CODE_GENERATION_X86: [&str; 4] = [
+const CODE_GENERATION_X86: [&str; 5] = [
     "-disable-machine-cse",
     // A function need not save what no caller keeps there, and a caller can keep what the callee doesn't touch: both are
     // known, for the kernel is one program without pointers to functions.
@@ -201,6 +201,8 @@ const CODE_GENERATION_X86: [&str; 4] = [
     "-bonus-inst-threshold=0",
     // Where a value is put away is chosen for few instructions, not for their number on the way most taken.
     "-split-spill-mode=size",
+    // Nothing is worked out on one way ahead of where two meet, because the other has it already.
+    "-enable-pre=false",
 ];
 
 /// Compiler flags of the kernel. Its linker script is its own business (kernel/image/build.rs).
