@@ -249,6 +249,7 @@ impl<M: Machine> Visit<'_, M> {
         }
         let [first, ..] = *request.words;
         let registers = &mut self.held.store.get(thread)?.registers;
+        self.machine.shown(registers);
         let mut words = [0; 8];
         // bound: ARRAY
         for (number, word) in (0..).zip(&mut words) {
@@ -269,6 +270,7 @@ impl<M: Machine> Visit<'_, M> {
         if !(1..=6).contains(&count) || end > size_of::<Registers>() as u64 / 8 {
             return Err(Error::InvalidArgument.into());
         }
+        self.machine.shown(&mut record.registers);
         // bound: ARRAY
         for (number, value) in (first..end).zip(values) {
             if let Some(register) = Self::register(&mut record.registers, number) {

@@ -197,6 +197,9 @@ pub trait Machine {
 
     // Threads.
 
+    /// A program is about to see the registers of a thread that doesn't run, or to write to some of them: all of them
+    /// stand in the record now, also those that need not for the thread to go on.
+    fn shown(&self, registers: &mut Registers);
     /// A program has written to the registers of a thread that doesn't run, or has changed what it may do: whatever
     /// stands there becomes such that the processor takes it, and no core takes for granted what it knew of the thread.
     fn changed(&self, thread: &mut Thread);

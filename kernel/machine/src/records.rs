@@ -166,7 +166,8 @@ pub struct Registers {
     pub sp: u64,
     /// Thread pointer (`fs` base on x86-64, `tp` on RISC-V).
     pub tp: u64,
-    /// Everything else, in the architecture's order; all zeros for a thread that starts or made a system call.
+    /// Everything else, in the architecture's order; all zeros for a thread that starts, and for one that made a system
+    /// call as good as that (see the port).
     pub other: [u64; 24],
 }
 

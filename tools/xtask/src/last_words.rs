@@ -47,7 +47,7 @@ const fn way(architecture: Architecture) -> Way {
             zeros: "early_stack",
         },
         Architecture::Riscv64 => Way {
-            system_call: "anos_riscv64::traps::user_trap",
+            system_call: "anos_riscv64::traps::system_call",
             entry: "trap_entry",
             first_argument: 10,
             program_counter: 32,

@@ -123,7 +123,18 @@ pub unsafe extern "C" fn boot_early(hart_id: u64, devicetree: u64, load_address:
     let interrupts = unsafe { Interrupts::new(plan.description.controller, mode.window()) };
     let (sstc, vectors) = (plan.description.sstc, plan.description.vectors);
     let (counter_start, user_counters) = (csr::time(), user_counters(&plan.description));
-    let platform = Platform { mode, root, frequency, counter_start, sstc, vectors, user_counters, interrupts };
+    let platform = Platform {
+        mode,
+        window: mode.window(),
+        translation: mode.satp(0, 0),
+        root,
+        frequency,
+        counter_start,
+        sstc,
+        vectors,
+        user_counters,
+        interrupts,
+    };
     hart.prepare(CoreId::BOOT, hart_id, &platform);
     // SAFETY: nobody has looked at it, and no other hart runs.
     unsafe { PLATFORM.set(platform) };
@@ -281,7 +292,7 @@ pub unsafe extern "C" fn boot_late(hart: *mut Hart) -> ! {
     let platform = PLATFORM.get();
     let description = &plan.description;
     let (start, pages, records) = plan.records;
-    let window = platform.mode.window();
+    let window = platform.window;
     let records = to_usize(window.wrapping_add(records)) as *mut PageRecord;
     // SAFETY: so many records were taken and cleared, and only memory from the list of free memory and the payload, all of it in
     // the direct map, is handed to the core.

@@ -87,6 +87,16 @@ registers! {
     set_user_counters("csrw scounteren, {}", bits);
 }
 
+/// Sets what holds from the next way to user mode on, and which units are on.
+///
+/// # Safety
+/// Of the bits, there are only [`STATUS_SPIE`], [`STATUS_UXL`], and those of the units: interrupts stay off in the kernel,
+/// user memory stays out of its reach, and it leaves to user mode.
+pub unsafe fn set_status(bits: u64) {
+    // SAFETY: the caller's promise.
+    unsafe { asm!("csrw sstatus, {}", in(reg) bits, options(nostack, preserves_flags)) };
+}
+
 /// Sets a register of this hart's IMSIC (AIA, "Supervisor-level CSRs": `siselect`, `sireg`).
 pub fn set_selected(register: u64, value: u64) {
     // SAFETY: these say which interrupts come; no memory depends on them.

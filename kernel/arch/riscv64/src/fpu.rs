@@ -6,8 +6,11 @@
 //! that has no use for vectors pays a few instructions that clear those registers.
 //!
 //! Across a system call the registers are dead, the control registers with the rounding mode included, as all others
-//! are: what was saved of them is void from then on, and a thread that loses the units before it changes them anew starts
-//! from zeros. A foreign thread keeps them: its system calls are not ours.
+//! are: what was saved of a thread that has the units is void from then on, and one that loses them before it changes them
+//! anew starts from zeros. A foreign thread keeps them: its system calls are not ours.
+//!
+//! In the kernel `sstatus` says what it said in user mode. So it is set for the way back only where a thread has the units,
+//! or gets or loses them: [`switch`], [`turn_on`].
 //!
 //! In `Thread::machine`, word [`MARK`] is the number of the load whose state is the thread's, 0 at first; word
 //! [`SAVED`] has a bit for each unit whose part of the area holds what the thread left.
@@ -165,7 +168,8 @@ pub unsafe fn save(thread: *mut Thread) {
     }
 }
 
-/// The running thread made a system call, and expects nothing of the registers any more.
+/// The running thread, which has the units, made a system call, and expects nothing of the registers any more: what was
+/// saved of them before must not come back in their place.
 ///
 /// # Safety
 /// As for [`save`].
@@ -211,6 +215,9 @@ pub unsafe fn turn_on(hart: &mut Hart, thread: *mut Thread) -> bool {
     hart.fpu_thread = hart.fpu_loads << 8 | 1 << 7 | hart.core.index() as u64;
     words[MARK] = hart.fpu_thread;
     hart.user_status |= on;
+    // What was loaded counts as unchanged.
+    // SAFETY: nothing else is ever put there.
+    unsafe { csr::set_status(hart.user_status) };
     true
 }
 
@@ -239,4 +246,7 @@ pub unsafe fn switch(hart: &mut Hart, thread: *const Thread) {
         hart.fpu_thread = 0;
         hart.user_status &= !(STATUS_FS | STATUS_VS);
     }
+    // What is the thread's own and was changed has been saved, or is dead.
+    // SAFETY: nothing else is ever put there.
+    unsafe { csr::set_status(hart.user_status) };
 }

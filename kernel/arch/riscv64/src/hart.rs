@@ -4,10 +4,10 @@ use core::cell::{Cell, UnsafeCell};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use anos_abi::MAX_CORES;
-use anos_machine::CoreId;
+use anos_machine::{CoreId, Thread};
 
-use crate::csr;
 use crate::machine::Platform;
+use crate::{csr, to_usize};
 
 /// Bytes of each core's kernel stack.
 pub const STACK_BYTES: u64 = 32 * 1024;
@@ -16,11 +16,14 @@ const STACKS: u64 = 0xffff_ffff_c000_0000;
 /// What is left of it below each stack stays unmapped.
 const STACK_STRIDE: u64 = 2 * STACK_BYTES;
 
+/// What is added to a record's address to get its middle: one instruction reaches from there to all of its page.
+pub const MIDDLE: u64 = 2048;
+
 /// One hart's block. The assembly in `entry.rs` and `trap_entry.rs` takes its offsets from here.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Hart {
-    /// Virtual address of the running thread's record; 0 if none runs.
+    /// Virtual address of the middle of the running thread's record ([`MIDDLE`]); 0 if none runs.
     pub thread: u64,
     /// First address above its kernel stack.
     pub stack_top: u64,
@@ -65,6 +68,11 @@ impl Hart {
             rounds: Cell::new(0),
             core: CoreId::BOOT,
         }
+    }
+
+    /// The record of the running thread.
+    pub fn record(&self) -> *mut Thread {
+        to_usize(self.thread.wrapping_sub(MIDDLE)) as *mut Thread
     }
 
     /// Prepares the block for a hart that is about to run with its own stack.

@@ -99,6 +99,8 @@ pub unsafe extern "C" fn started(hart: *mut Hart) -> ! {
 
 /// Enters the kernel for the first time, and runs what there is to run.
 pub fn run(hart: &mut Hart) -> ! {
+    // SAFETY: nothing else is ever put there.
+    unsafe { csr::set_status(hart.user_status) };
     traps::proceed(hart, Event::Start);
     // SAFETY: `proceed` put a thread into the block and loaded its address space.
     unsafe { trap_entry::run() }

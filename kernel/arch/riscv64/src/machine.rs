@@ -11,7 +11,7 @@ use crate::interrupts::Interrupts;
 use crate::once::SetOnce;
 use crate::paging::{self, MAX_ID, Mode, SATP_ID_SHIFT, Table};
 use crate::time::Frequency;
-use crate::{console, csr, patience, sbi, time, to_usize};
+use crate::{console, csr, patience, sbi, time, to_usize, trap_entry};
 
 /// What the cores share.
 pub static KERNEL: Kernel = Shared::new();
@@ -19,6 +19,8 @@ pub static KERNEL: Kernel = Shared::new();
 /// What the boot hart found out about the machine.
 pub static PLATFORM: SetOnce<Platform> = SetOnce::new(Platform {
     mode: Mode::Sv39,
+    window: Mode::Sv39.window(),
+    translation: Mode::Sv39.satp(0, 0),
     root: 0,
     frequency: Frequency::USUAL,
     counter_start: 0,
@@ -42,6 +44,10 @@ static CODE_CHANGES: AtomicU64 = AtomicU64::new(0);
 pub struct Platform {
     /// How addresses are translated.
     pub mode: Mode,
+    /// Where the direct map starts.
+    pub window: u64,
+    /// The value of `satp` for root table 0, with the kernel's own address-space id.
+    pub translation: u64,
     /// Physical address of the kernel's own root table: its user half is empty.
     pub root: u64,
     /// How fast `time` ticks.
@@ -123,7 +129,7 @@ impl Machine for Port<'_> {
     }
 
     fn fill_root(&self, root: &mut Table) {
-        let kernel = to_usize(self.platform.mode.window().wrapping_add(self.platform.root)) as *const Table;
+        let kernel = to_usize(self.platform.window.wrapping_add(self.platform.root)) as *const Table;
         // SAFETY: the kernel's root table, in the direct map; nobody writes to it once the boot hart has made it.
         let kernel = unsafe { &*kernel };
         #[expect(clippy::manual_memcpy, reason = "that would be a call, which asks about alignment first")]
@@ -146,7 +152,7 @@ impl Machine for Port<'_> {
         let root = if root == 0 { self.platform.root } else { root };
         // SAFETY: the kernel's own, or one that the core keeps a root table while it is loaded; `fill_root` made the
         // upper half of every root table the same. Where it may be wrong, what is remembered of the tag goes at once.
-        unsafe { csr::set_translation(self.platform.mode.satp(root, tag)) };
+        unsafe { csr::set_translation(self.platform.translation | Mode::place(root, tag)) };
         if flush || tag == 0 {
             csr::flush_translations_of(tag);
         }
@@ -166,12 +172,16 @@ impl Machine for Port<'_> {
         self.fence_new_code();
     }
 
+    fn shown(&self, registers: &mut Registers) {
+        trap_entry::keep_others(registers);
+    }
+
     /// User mode takes any registers, and `fpu` looks at the flag whenever the thread is to run.
     fn changed(&self, _thread: &mut Thread) {}
 
     fn frame_pointer(&self, registers: &Registers) -> u64 {
         let [frame_pointer, ..] = registers.other;
-        frame_pointer
+        if trap_entry::are_others_left(registers) { 0 } else { frame_pointer }
     }
 
     /// Linux's convention: number in a7; a0 to a5.

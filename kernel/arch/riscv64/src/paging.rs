@@ -70,7 +70,12 @@ impl Mode {
     /// The value of `satp` that translates through this root table, with this address-space id.
     pub const fn satp(self, root: u64, id: u64) -> u64 {
         let mode = self.levels() as u64 + 5;
-        mode << 60 | id << SATP_ID_SHIFT | (root / PAGE_SIZE)
+        mode << 60 | Mode::place(root, id)
+    }
+
+    /// The part of that which isn't the mode.
+    pub const fn place(root: u64, id: u64) -> u64 {
+        id << SATP_ID_SHIFT | (root / PAGE_SIZE)
     }
 }
 

@@ -9,35 +9,47 @@ const BILLION: u64 = 1_000_000_000;
 
 /// How fast the clock ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Frequency(NonZeroU64);
+pub struct Frequency {
+    ticks_per_second: NonZeroU64,
+    /// Nanoseconds per tick, if that is a whole number; else 0. It is on most machines, and saves two divisions.
+    whole: u64,
+}
 
 impl Frequency {
     /// QEMU's, until the devicetree has been read.
-    pub const USUAL: Frequency = Frequency(NonZeroU64::new(10_000_000).unwrap());
+    pub const USUAL: Frequency = Frequency::of(NonZeroU64::new(10_000_000).unwrap());
+
+    const fn of(ticks_per_second: NonZeroU64) -> Self {
+        let whole = if BILLION.is_multiple_of(ticks_per_second.get()) { BILLION / ticks_per_second.get() } else { 0 };
+        Frequency { ticks_per_second, whole }
+    }
 
     /// Ticks per second, if that makes sense: the arithmetic below stays within 64 bits up to 16 GHz.
     pub fn new(ticks_per_second: u64) -> Option<Self> {
-        NonZeroU64::new(ticks_per_second).filter(|&frequency| frequency.get() <= 16 * BILLION).map(Frequency)
+        NonZeroU64::new(ticks_per_second).filter(|&frequency| frequency.get() <= 16 * BILLION).map(Frequency::of)
     }
 
     /// Ticks per second.
     pub const fn get(self) -> u64 {
-        self.0.get()
+        self.ticks_per_second.get()
     }
 
     /// Nanoseconds in so many ticks, rounded down.
     #[inline]
     pub fn nanoseconds(self, ticks: u64) -> u64 {
-        let (seconds, rest) = (ticks / self.0, ticks % self.0);
-        seconds.wrapping_mul(BILLION).wrapping_add(rest.wrapping_mul(BILLION) / self.0)
+        if self.whole != 0 {
+            return ticks.wrapping_mul(self.whole);
+        }
+        let (seconds, rest) = (ticks / self.ticks_per_second, ticks % self.ticks_per_second);
+        seconds.wrapping_mul(BILLION).wrapping_add(rest.wrapping_mul(BILLION) / self.ticks_per_second)
     }
 
     /// The first tick at which so many nanoseconds have passed.
     #[inline]
     pub fn ticks(self, nanoseconds: u64) -> u64 {
         let (seconds, rest) = (nanoseconds / BILLION, nanoseconds % BILLION);
-        let part = rest.wrapping_mul(self.0.get()).wrapping_add(BILLION - 1) / BILLION;
-        seconds.saturating_mul(self.0.get()).saturating_add(part)
+        let part = rest.wrapping_mul(self.get()).wrapping_add(BILLION - 1) / BILLION;
+        seconds.saturating_mul(self.get()).saturating_add(part)
     }
 }
 

@@ -3,54 +3,70 @@
 //! In user mode `sscratch` is the address of the hart's block, in the kernel it is 0: so the first instruction tells
 //! where the trap came from. The kernel never expects one of its own: interrupts are off in it.
 //!
-//! `Registers::other` is s0, ra, gp, s1 to s11, t5, t6. A system call leaves zeros there: its caller expects nothing
-//! of those registers, and gets nothing. Nor of the floating-point registers and `fcsr`: see `fpu.rs`. A foreign thread's
-//! call is another system's business, whose callers may expect all registers: they are saved as for any trap.
+//! `Registers::other` is s0, ra, gp, s1 to s11, t5, t6, and a word that says whether they are there ([`LEFT`]). A system
+//! call leaves them where they are: its caller expects nothing of those registers, and gets zeros. Nor of the
+//! floating-point registers and `fcsr`: see `fpu.rs`. A foreign thread's call is another system's business, whose callers
+//! may expect all registers: they are saved as for any trap.
 
 use core::arch::global_asm;
 use core::mem::offset_of;
 
 use anos_machine::{Registers, Thread};
 
-use crate::hart::{Hart, STACK_BYTES};
+use crate::hart::{Hart, MIDDLE, STACK_BYTES};
 use crate::report::{CRASH_OWNER, fault_in_report, kernel_fault};
-use crate::traps::user_trap;
+use crate::traps::{SYSTEM_CALL, system_call, user_trap};
 
 const _: () = assert!(offset_of!(Thread, registers) == 0);
-const _: () = assert!(offset_of!(Thread, foreign) >= 2048 && offset_of!(Thread, foreign) < 4096 + 2048);
 const _: () = assert!(offset_of!(Registers, words) == 0 && offset_of!(Registers, other) == 128);
+const _: () = assert!(size_of::<Thread>() == 4096 && MIDDLE == 2048 && offset_of!(Hart, thread) == 0);
+
+/// Registers in `other`.
+const OTHERS: usize = 16;
+/// The word of `other` that says whether the registers before it count for nothing: the thread made a system call, and
+/// they are zeros when it goes on, whatever stands there.
+const LEFT: usize = OTHERS;
 
 global_asm!(
     // For each of `other`: the instruction, the register, its place.
     ".macro __others instruction",
-    "\\instruction s0, 128(t0)",
-    "\\instruction ra, 136(t0)",
-    "\\instruction gp, 144(t0)",
-    "\\instruction s1, 152(t0)",
-    "\\instruction s2, 160(t0)",
-    "\\instruction s3, 168(t0)",
-    "\\instruction s4, 176(t0)",
-    "\\instruction s5, 184(t0)",
-    "\\instruction s6, 192(t0)",
-    "\\instruction s7, 200(t0)",
-    "\\instruction s8, 208(t0)",
-    "\\instruction s9, 216(t0)",
-    "\\instruction s10, 224(t0)",
-    "\\instruction s11, 232(t0)",
-    "\\instruction t5, 240(t0)",
-    "\\instruction t6, 248(t0)",
+    "\\instruction s0, 128 - {middle}(t0)",
+    "\\instruction ra, 136 - {middle}(t0)",
+    "\\instruction gp, 144 - {middle}(t0)",
+    "\\instruction s1, 152 - {middle}(t0)",
+    "\\instruction s2, 160 - {middle}(t0)",
+    "\\instruction s3, 168 - {middle}(t0)",
+    "\\instruction s4, 176 - {middle}(t0)",
+    "\\instruction s5, 184 - {middle}(t0)",
+    "\\instruction s6, 192 - {middle}(t0)",
+    "\\instruction s7, 200 - {middle}(t0)",
+    "\\instruction s8, 208 - {middle}(t0)",
+    "\\instruction s9, 216 - {middle}(t0)",
+    "\\instruction s10, 224 - {middle}(t0)",
+    "\\instruction s11, 232 - {middle}(t0)",
+    "\\instruction t5, 240 - {middle}(t0)",
+    "\\instruction t6, 248 - {middle}(t0)",
     ".endm",
     ".macro __words instruction",
-    "\\instruction a0, 0(t0)",
-    "\\instruction a1, 8(t0)",
-    "\\instruction a2, 16(t0)",
-    "\\instruction a3, 24(t0)",
-    "\\instruction a4, 32(t0)",
-    "\\instruction a5, 40(t0)",
-    "\\instruction a6, 48(t0)",
-    "\\instruction a7, 56(t0)",
+    "\\instruction a0, 0 - {middle}(t0)",
+    "\\instruction a1, 8 - {middle}(t0)",
+    "\\instruction a2, 16 - {middle}(t0)",
+    "\\instruction a3, 24 - {middle}(t0)",
+    "\\instruction a4, 32 - {middle}(t0)",
+    "\\instruction a5, 40 - {middle}(t0)",
+    "\\instruction a6, 48 - {middle}(t0)",
+    "\\instruction a7, 56 - {middle}(t0)",
     ".endm",
 
+    ".macro __roles instruction",
+    "\\instruction t1, {label} - {middle}(t0)",
+    "\\instruction t2, {slots} - {middle}(t0)",
+    "\\instruction t3, {reply} - {middle}(t0)",
+    "\\instruction t4, {deadline} - {middle}(t0)",
+    "\\instruction tp, {tp} - {middle}(t0)",
+    ".endm",
+
+    // t0 is the middle of the thread's record.
     ".section .text",
     ".balign 4",
     ".globl trap_entry",
@@ -60,66 +76,64 @@ global_asm!(
     "sd t0, {scratch}(sp)",
     "ld t0, {thread}(sp)",
     "__words sd",
-    "sd t1, {label}(t0)",
-    "sd t2, {slots}(t0)",
-    "sd t3, {reply}(t0)",
-    "sd t4, {deadline}(t0)",
-    "sd tp, {tp}(t0)",
+    "__roles sd",
     "ld t1, {scratch}(sp)",
-    "sd t1, {operation}(t0)",
+    "sd t1, {operation} - {middle}(t0)",
     "csrrw t1, sscratch, zero",
-    "sd t1, {sp}(t0)",
+    "sd t1, {sp} - {middle}(t0)",
     "mv tp, sp",
+    "mv a0, sp",
+    "ld sp, {stack_top}(tp)",
     "csrr t2, sepc",
     "csrr a1, scause",
-    "csrr a2, stval",
-    "li t3, 8",
+    "li t3, {system_call_cause}",
     "bne a1, t3, 1f",
     // A system call: go on behind `ecall` (4 bytes, never compressed).
     "addi t2, t2, 4",
-    // The flag lies too far behind t0 for one instruction.
-    "lui t3, 1",
-    "add t3, t3, t0",
-    "lbu t3, {foreign} - 4096(t3)",
-    "bnez t3, 1f",
-    ".irp place, 128,136,144,152,160,168,176,184,192,200,208,216,224,232,240,248",
-    "sd zero, \\place(t0)",
-    ".endr",
-    "j 2f",
-    "1:",
-    "__others sd",
-    "2: sd t2, {pc}(t0)",
-    "ld sp, {stack_top}(tp)",
-    "mv a0, tp",
-    "call {user_trap}",
+    "lbu t1, {foreign} - {middle}(t0)",
+    "bnez t1, 1f",
+    "sd t2, {pc} - {middle}(t0)",
+    "sd t3, {left} - {middle}(t0)",
+    "call {system_call}",
 
     // The thread in the hart's block goes on, with every register as in its record.
     ".globl run_thread",
     "run_thread:",
     "ld t0, {thread}(tp)",
-    "ld t1, {user_status}(tp)",
-    "csrw sstatus, t1",
-    "ld t1, {pc}(t0)",
+    "ld t1, {pc} - {middle}(t0)",
     // A reservation must not outlive a switch: the next thread's `sc` would succeed without an `lr` of its own. Only
     // another `sc` ends it (unprivileged architecture, "Load-Reserved/Store-Conditional Instructions"). This one stores
     // what is there already.
     ".option push",
     ".option arch, +a",
-    "addi t2, t0, {pc}",
-    "sc.d zero, t1, (t2)",
+    "sc.d zero, t0, (tp)",
     ".option pop",
     "csrw sepc, t1",
     "csrw sscratch, tp",
-    "__others ld",
+    "ld t1, {left} - {middle}(t0)",
+    "beqz t1, 2f",
+    // Nothing is left there of the kernel, nor of whoever entered it.
+    ".irp register, s0,ra,gp,s1,s2,s3,s4,s5,s6,s7,s8,s9,s10,s11,t5,t6",
+    "li \\register, 0",
+    ".endr",
+    "3:",
     "__words ld",
-    "ld t1, {label}(t0)",
-    "ld t2, {slots}(t0)",
-    "ld t3, {reply}(t0)",
-    "ld t4, {deadline}(t0)",
-    "ld tp, {tp}(t0)",
-    "ld sp, {sp}(t0)",
-    "ld t0, {operation}(t0)",
+    "__roles ld",
+    "ld sp, {sp} - {middle}(t0)",
+    "ld t0, {operation} - {middle}(t0)",
     "sret",
+    "2:",
+    "__others ld",
+    "j 3b",
+
+    // Any other trap, or a foreign thread's call: all registers count.
+    "1:",
+    "sd t2, {pc} - {middle}(t0)",
+    "csrr a2, stval",
+    "__others sd",
+    "sd zero, {left} - {middle}(t0)",
+    "call {user_trap}",
+    "j run_thread",
 
     // The kernel itself faulted. Its stack may be what is broken, so go on with one of its own. The first hart that
     // comes here reports and powers off; a second one waits for that; one that comes back gives up.
@@ -166,7 +180,6 @@ global_asm!(
     scratch = const offset_of!(Hart, scratch),
     thread = const offset_of!(Hart, thread),
     stack_top = const offset_of!(Hart, stack_top),
-    user_status = const offset_of!(Hart, user_status),
     operation = const offset_of!(Registers, operation),
     label = const offset_of!(Registers, label),
     slots = const offset_of!(Registers, slots),
@@ -176,6 +189,10 @@ global_asm!(
     sp = const offset_of!(Registers, sp),
     tp = const offset_of!(Registers, tp),
     foreign = const offset_of!(Thread, foreign),
+    middle = const MIDDLE,
+    left = const offset_of!(Registers, other) + LEFT * 8,
+    system_call_cause = const SYSTEM_CALL,
+    system_call = sym system_call,
     user_trap = sym user_trap,
     crash_owner = sym CRASH_OWNER,
     kernel_fault = sym kernel_fault,
@@ -194,4 +211,16 @@ unsafe extern "C" {
 pub unsafe fn run() -> ! {
     // SAFETY: the caller's promise.
     unsafe { run_thread() }
+}
+
+/// Whether those registers that lie in `other` are zeros in truth.
+pub fn are_others_left(registers: &Registers) -> bool {
+    registers.other[LEFT] != 0
+}
+
+/// From now on, what lies there is what they are.
+pub fn keep_others(registers: &mut Registers) {
+    if are_others_left(registers) {
+        registers.other.fill(0);
+    }
 }

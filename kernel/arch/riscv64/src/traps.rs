@@ -3,39 +3,47 @@
 use anos_abi::fault::FaultKind;
 use anos_machine::{Event, Fault, Next, Ref, Thread};
 
-use crate::hart::Hart;
+use crate::hart::{Hart, MIDDLE};
 use crate::machine::{KERNEL, PLATFORM, Port};
-use crate::{csr, fpu, time, to_usize};
+use crate::{csr, fpu, time};
 
 /// `scause`: an interrupt.
 const INTERRUPT: u64 = 1 << 63;
 /// `scause`: an illegal instruction.
 const ILLEGAL_INSTRUCTION: u64 = 2;
 /// `scause`: a system call from user mode.
-const SYSTEM_CALL: u64 = 8;
+pub const SYSTEM_CALL: u64 = 8;
 
-/// A trap from user mode; the thread's registers are in its record. When this returns, `trap_entry.rs` runs the thread
-/// that is in the block by then.
+/// A system call, but not of a foreign thread; the thread's registers are in its record. When this returns, `trap_entry.rs`
+/// runs the thread that is in the block by then.
+///
+/// # Safety
+/// Called by the trap entry alone, with this hart's block.
+pub unsafe extern "C" fn system_call(hart: *mut Hart) {
+    // SAFETY: this hart's own block, and nothing else on this hart runs.
+    let hart = unsafe { &mut *hart };
+    if hart.fpu_thread != 0 {
+        // SAFETY: the thread that ran until now.
+        unsafe { fpu::forget(hart.record()) };
+    }
+    match anos_core::quick(&KERNEL, &mut Port { hart, platform: PLATFORM.get() }) {
+        Some(thread) => resume(hart, thread),
+        None => proceed(hart, Event::SystemCall),
+    }
+}
+
+/// Any other trap from user mode. For the rest, as [`system_call`].
 ///
 /// # Safety
 /// Called by the trap entry alone, with this hart's block.
 pub unsafe extern "C" fn user_trap(hart: *mut Hart, cause: u64, value: u64) {
     // SAFETY: this hart's own block, and nothing else on this hart runs.
     let hart = unsafe { &mut *hart };
-    let thread = to_usize(hart.thread) as *mut Thread;
-    // SAFETY: the thread that ran until now: mapped.
-    if cause == SYSTEM_CALL && unsafe { (*thread).foreign } == 0 {
-        // SAFETY: the thread that ran until now.
-        unsafe { fpu::forget(thread) };
-    } else {
-        // SAFETY: as above.
-        unsafe { fpu::save(thread) };
-    }
+    let thread = hart.record();
+    // SAFETY: the thread that ran until now.
+    unsafe { fpu::save(thread) };
     if cause == SYSTEM_CALL {
-        return match anos_core::quick(&KERNEL, &mut Port { hart, platform: PLATFORM.get() }) {
-            Some(thread) => resume(hart, thread),
-            None => proceed(hart, Event::SystemCall),
-        };
+        return proceed(hart, Event::SystemCall);
     }
     // SAFETY: as above.
     if cause == ILLEGAL_INSTRUCTION && unsafe { fpu::turn_on(hart, thread) } {
@@ -70,9 +78,9 @@ pub fn proceed(hart: &mut Hart, event: Event) {
 
 /// Puts a thread into the block.
 fn resume(hart: &mut Hart, thread: Ref<Thread>) {
-    hart.thread = PLATFORM.get().mode.window().wrapping_add(thread.address());
+    hart.thread = PLATFORM.get().window.wrapping_add(thread.address()).wrapping_add(MIDDLE);
     // SAFETY: the thread that this core runs next.
-    unsafe { fpu::switch(hart, to_usize(hart.thread) as *const Thread) };
+    unsafe { fpu::switch(hart, hart.record()) };
 }
 
 /// Waits for an interrupt. `wfi` ends when one waits that `sie` allows; it isn't taken, because `sstatus.SIE` stays

@@ -285,6 +285,8 @@ impl<const CACHES_INVALID: bool> Machine for View<'_, CACHES_INVALID> {
 
     fn synchronise_instructions(&mut self) {}
 
+    fn shown(&self, _registers: &mut Registers) {}
+
     /// As on a machine whose processor refuses to go on outside user space.
     fn changed(&self, thread: &mut Thread) {
         thread.registers.pc = thread.registers.pc.min(self.user_end());

@@ -575,6 +575,18 @@ fn registers_are_read_and_written_while_a_thread_stands_still() {
 }
 
 #[test]
+fn a_machine_is_asked_what_it_takes_of_the_registers_that_are_written() {
+    let mut sim = Sim::boot(1);
+    let program = sim.spawn(0, 5);
+    let end = sim.ok(anos_abi::boot::slot::ADDRESS_SPACE, Method::AddressSpaceInfo, &[], 0)[1];
+    sim.ok(program.slot, Method::ThreadSuspend, &[], 0);
+    for (written, taken) in [(end - 1, end - 1), (end, end), (end + 1, end), (1 << 63, end), (u64::MAX, end)] {
+        sim.ok(program.slot, Method::ThreadWriteRegisters, &[13, 1, written], 0);
+        assert_eq!(sim.ok(program.slot, Method::ThreadReadRegisters, &[13], 0)[0], taken, "{written:#x}");
+    }
+}
+
+#[test]
 fn waits_to_send_are_called_off_by_badge() {
     let mut sim = Sim::boot(2);
     let endpoint = sim.make(Kind::Endpoint, 0);

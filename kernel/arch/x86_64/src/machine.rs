@@ -74,6 +74,9 @@ impl Machine for Processor<'_> {
         // serialising instruction or a fresh fetch.
     }
 
+    /// There are but `rcx` and `r11`, which count only beside flags.
+    fn shown(&self, _registers: &mut Registers) {}
+
     fn changed(&self, thread: &mut Thread) {
         traps::changed(thread);
     }

@@ -72,10 +72,12 @@ pub unsafe fn start(first: Option<Sample>) -> bool {
     true
 }
 
-/// Nanoseconds since [`start`].
+/// Nanoseconds since [`start`], for 584 years.
+#[inline(never)]
 pub fn now() -> u64 {
     let clock = CLOCK.get();
-    multiply(cpu::tsc().wrapping_sub(clock.start), clock.ns_per_tick)
+    let ns = product(cpu::tsc().wrapping_sub(clock.start), clock.ns_per_tick);
+    u64::try_from(ns & u128::from(u64::MAX)).unwrap_or(0)
 }
 
 /// Waits; only while booting.
@@ -126,9 +128,13 @@ fn scale(numerator: u64, denominator: u64) -> u64 {
 }
 
 /// `value` times a [`scale`]d factor.
+fn product(value: u64, factor: u64) -> u128 {
+    (u128::from(value) * u128::from(factor)) >> 32
+}
+
+/// The same, or the most there can be.
 fn multiply(value: u64, factor: u64) -> u64 {
-    let product = (u128::from(value) * u128::from(factor)) >> 32;
-    u64::try_from(product).unwrap_or(u64::MAX)
+    u64::try_from(product(value, factor)).unwrap_or(u64::MAX)
 }
 
 /// What CPUID says: leaf 0x15 (TSC and crystal), or a hypervisor's leaf 0x40000010 (kHz).

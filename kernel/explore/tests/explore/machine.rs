@@ -146,6 +146,7 @@ impl Machine for Core {
         }
     }
     fn synchronise_instructions(&mut self) {}
+    fn shown(&self, _registers: &mut Registers) {}
     fn changed(&self, _thread: &mut Thread) {}
     fn frame_pointer(&self, registers: &Registers) -> u64 {
         registers.words[7]

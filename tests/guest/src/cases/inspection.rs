@@ -1,5 +1,7 @@
 //! What one is told of threads and pages, and threads' registers from outside.
 
+use core::sync::atomic::Ordering;
+
 use anos::abi::PAGE_SIZE;
 use anos::abi::object::{Method, ThreadState};
 use anos::abi::syscall::FOREVER;
@@ -12,7 +14,7 @@ use super::cases;
 use super::ipc::{at, number, words};
 use super::threads::count_for_ever;
 use crate::arch;
-use crate::case::{Case, SPACE, TABLE, spin, to_usize};
+use crate::case::{Case, SPACE, TABLE, count, shared, shared_value, spin, to_usize};
 use crate::check::{Outcome, check, equal};
 use crate::helper::{HIGH, LOW};
 use crate::supervisor::DEBUG;
@@ -32,6 +34,7 @@ cases![
     a_ready_thread_s_registers_are_its_own,
     a_waiting_thread_s_registers_can_be_read_but_not_written,
     a_thread_goes_on_with_the_registers_it_was_given,
+    registers_that_a_system_call_left_are_zero_until_they_are_written,
     registers_take_read_and_write,
 ];
 
@@ -273,6 +276,52 @@ fn a_thread_goes_on_with_the_registers_it_was_given(case: &mut Case) -> Outcome 
             let place = if n < 8 { n + 5 } else { n - 8 };
             check!(window.read(place) == values[to_usize(n)], "register {n}: {:#x}", window.read(place));
         }
+    }
+    Ok(())
+}
+
+fn registers_that_a_system_call_left_are_zero_until_they_are_written(case: &mut Case) -> Outcome {
+    const OTHER: u64 = 16;
+    /// s1, and where [`arch::start_probe`] stores it and its neighbour.
+    const S1: u64 = 19;
+    const STORED: u64 = 18;
+    fn spin_and_send(endpoint: u64) {
+        count(0);
+        // The second time it has been seen.
+        if shared_value(0) > 1 {
+            return;
+        }
+        while shared_value(1) == 0 {
+            count(2);
+        }
+        let _ = at::<Endpoint>(endpoint).send(&Message::default(), None, FOREVER);
+    }
+    let (window, endpoint) = (case.window(1)?, case.make()?);
+    let helper = case.prepare(0, LOW, spin_and_send, number::<Endpoint>(endpoint))?;
+    case.start(helper)?;
+    helper.thread.suspend()?;
+    let [_, task, ..] = helper.thread.read_registers(0)?;
+    helper.thread.resume()?;
+    // All its registers are saved when it is interrupted. Then it makes a system call, and nobody expects them any more.
+    case.eventually(|| shared_value(2) > 0)?;
+    case.eventually(|| shared_value(2) > 1000)?;
+    shared(1).store(1, Ordering::SeqCst);
+    case.eventually(|| helper.thread.info().is_ok_and(|info| info.state == ThreadState::Sending))?;
+    // (On x86-64 there are no registers but those with a role, and the flags.)
+    let shown = if arch::IS_PC { 1 } else { 8 };
+    for first in (OTHER..RECORD).step_by(8) {
+        equal!(helper.thread.read_registers(first)?[..shown], [0; 8][..shown]);
+    }
+    helper.thread.suspend()?;
+    helper.thread.write_registers(0, &[window.address, task])?;
+    helper.thread.write_registers(13, &[arch::start_probe as *const () as u64])?;
+    if !arch::IS_PC {
+        helper.thread.write_registers(S1, &[0x51])?;
+    }
+    helper.thread.resume()?;
+    case.join(helper)?;
+    if !arch::IS_PC {
+        equal!((window.read(STORED), window.read(STORED + 1)), (0x51, 0));
     }
     Ok(())
 }

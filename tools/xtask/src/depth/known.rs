@@ -100,6 +100,7 @@ static X86_64: Known = Known {
         root("first event", "anos_x86_64::traps::first_event", &X86_KERNEL),
         root("way to user mode", "leave_kernel", &X86_KERNEL),
         root("system call", "anos_x86_64::traps::system_call", &X86_KERNEL),
+        root("system call, the general way", "anos_x86_64::traps::go_on", &X86_KERNEL),
         Root { entries: x86_stubs, pushed: TRAP, ..root("trap from user mode", "trap_stubs", &X86_KERNEL) },
         Root {
             pushed: TRAP + ERROR_AND_VECTOR + ROUNDED,
@@ -124,6 +125,7 @@ static RISCV64: Known = Known {
         root("boot, first stack", "anos_riscv64::boot::boot_early", &RISCV_BOOT),
         root("boot", "anos_riscv64::boot::boot_late", &RISCV_KERNEL),
         root("another hart starts", "anos_riscv64::harts::started", &RISCV_KERNEL),
+        root("system call", "anos_riscv64::traps::system_call", &RISCV_KERNEL),
         root("trap from user mode", "anos_riscv64::traps::user_trap", &RISCV_KERNEL),
         root("fault in the kernel", "anos_riscv64::report::kernel_fault", &RISCV_CRASH),
         root("fault in the report of one", "anos_riscv64::report::fault_in_report", &RISCV_CRASH),

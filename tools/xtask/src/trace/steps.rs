@@ -7,7 +7,10 @@ use super::source::{Chain, FIRMWARE, Frame, PROGRAM};
 const STEPS: &[(&str, &[&str])] = &[
     ("the program's own instruction", &[PROGRAM]),
     ("below the kernel: firmware", &[FIRMWARE]),
-    ("entry and exit: registers", &["system_call_entry", "leave_kernel", "trap_entry", "*::traps::*", "*::entry::*"]),
+    (
+        "entry and exit: registers",
+        &["system_call_entry", "leave_kernel", "trap_entry", "run_thread", "*::traps::*", "*::entry::*"],
+    ),
     ("floating point", &["*::fpu::*"]),
     ("time", &["*::time::*", "*::machine::now"]),
     ("take and give back locks", &["machine::lock::*"]),
