@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::compare::compare;
 use super::figures::{self, Figure};
-use super::{LINE_PATIENCE, SYSTEM};
+use super::{LINE_PATIENCE, SYSTEM, table};
 use crate::build::{self, Products, Voice};
 use crate::cli::{BenchOptions, MachineOptions};
 use crate::guest::Guest;
@@ -33,7 +33,7 @@ const CORES: [u32; 4] = [2, 4, 8, 16];
 const TURN: u64 = 1999;
 /// How long the guest may take for one layout.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The layout whose figures are kept: the others' depend on how cores happen to meet.
+/// The layout whose figures are kept: the others' depend on when cores happen to meet, which each change moves.
 const LOCAL: &str = "scaling/local";
 
 /// The figures that are kept with the sources.
@@ -64,11 +64,11 @@ pub fn command(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode
             all.extend(time(&products, architecture, cores)?);
         }
     }
-    for Figure { arch, cores, name, unit, min, median, max, .. } in &all {
-        println!("{arch:8} {:9} {name:34} {median:>9} {unit} ({min} to {max})", cores_shown(*cores));
+    for architecture in Architecture::selected(options.arch) {
+        println!("{}", table::by_cores(architecture, &all));
     }
     if let Some(path) = &options.json {
-        // What differs from run to run is not kept.
+        // What differs from host to host, or moves with each change, is not kept.
         let counted: Vec<Figure> = all.into_iter().filter(is_kept).collect();
         figures::write(path, &counted)?;
         say("Written", &path.display().to_string());
