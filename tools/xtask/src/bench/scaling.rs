@@ -35,6 +35,10 @@ const TURN: u64 = 1999;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The layout whose figures are kept: the others' depend on when cores happen to meet, which each change moves.
 const LOCAL: &str = "scaling/local";
+/// All layouts.
+const LAYOUTS: [&str; 3] = [LOCAL, "scaling/cross", "scaling/one_server"];
+/// What is timed.
+const THROUGHPUT: &str = "scaling/local/throughput";
 
 /// The figures that are kept with the sources.
 fn kept(root: &Path) -> PathBuf {
@@ -43,13 +47,15 @@ fn kept(root: &Path) -> PathBuf {
 
 /// Counts all layouts, and times them on as many cores as this host has.
 pub fn command(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode> {
+    let wanted = |name: &&str| options.filter.as_deref().is_none_or(|filter| name.contains(filter));
+    let names = [LAYOUTS.as_slice(), &[THROUGHPUT]].concat();
+    ensure!(names.iter().any(wanted), "nothing has a name like that; there are: {}", names.join(", "));
     let probe = probe::build(workspace)?;
-    let wanted = |layout: &&str| options.filter.as_deref().is_none_or(|filter| layout.contains(filter));
     let (mut all, mut good) = (Vec::new(), true);
     for architecture in Architecture::selected(options.arch) {
         let products = build::build(workspace, architecture, Profile::Release, SYSTEM, Voice::Quiet)?;
         for cores in CORES {
-            for layout in [LOCAL, "scaling/cross", "scaling/one_server"].into_iter().filter(wanted) {
+            for layout in LAYOUTS.into_iter().filter(wanted) {
                 match count(workspace, &products, &probe, (architecture, cores), layout) {
                     Ok(figures) => all.extend(figures),
                     Err(error) => {
@@ -60,7 +66,7 @@ pub fn command(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode
             }
         }
         let most = std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
-        for cores in 1..=most.min(16) {
+        for cores in (1..=most.min(16)).filter(|_| wanted(&THROUGHPUT)) {
             all.extend(time(&products, architecture, cores)?);
         }
     }
@@ -77,7 +83,7 @@ pub fn command(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode
 }
 
 fn is_kept(figure: &Figure) -> bool {
-    figure.name.starts_with(LOCAL) && !figure.name.ends_with("throughput")
+    figure.name.starts_with(LOCAL) && figure.name != THROUGHPUT
 }
 
 /// Counts local work again, and compares with what is kept: for `cargo xtask test`.
@@ -163,7 +169,7 @@ fn time(products: &Products, architecture: Architecture, cores: u32) -> Result<V
         rates.push((messages * 1_000_000_000).checked_div(nanoseconds).context("no time has passed")?);
     }
     ended(&mut guest)?;
-    let figure = Figure::of_few("scaling/local/throughput", architecture, cores, rates)?;
+    let figure = Figure::of_few(THROUGHPUT, architecture, cores, rates)?;
     Ok(vec![Figure { unit: "calls/s".into(), ..figure }])
 }
 
