@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::compare::compare;
 use super::figures::{self, Figure};
-use super::{LINE_PATIENCE, SYSTEM};
+use super::{LINE_PATIENCE, SYSTEM, table};
 use crate::build::{self, Products, Voice};
 use crate::cli::{BenchOptions, MachineOptions};
 use crate::guest::Guest;
@@ -33,8 +33,12 @@ const CORES: [u32; 4] = [2, 4, 8, 16];
 const TURN: u64 = 1999;
 /// How long the guest may take for one layout.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The layout whose figures are kept: the others' depend on how cores happen to meet.
+/// The layout whose figures are kept: the others' depend on when cores happen to meet, which each change moves.
 const LOCAL: &str = "scaling/local";
+/// All layouts.
+const LAYOUTS: [&str; 3] = [LOCAL, "scaling/cross", "scaling/one_server"];
+/// What is timed.
+const THROUGHPUT: &str = "scaling/local/throughput";
 
 /// The figures that are kept with the sources.
 fn kept(root: &Path) -> PathBuf {
@@ -43,13 +47,15 @@ fn kept(root: &Path) -> PathBuf {
 
 /// Counts all layouts, and times them on as many cores as this host has.
 pub fn command(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode> {
+    let wanted = |name: &&str| options.filter.as_deref().is_none_or(|filter| name.contains(filter));
+    let names = [LAYOUTS.as_slice(), &[THROUGHPUT]].concat();
+    ensure!(names.iter().any(wanted), "nothing has a name like that; there are: {}", names.join(", "));
     let probe = probe::build(workspace)?;
-    let wanted = |layout: &&str| options.filter.as_deref().is_none_or(|filter| layout.contains(filter));
     let (mut all, mut good) = (Vec::new(), true);
     for architecture in Architecture::selected(options.arch) {
         let products = build::build(workspace, architecture, Profile::Release, SYSTEM, Voice::Quiet)?;
         for cores in CORES {
-            for layout in [LOCAL, "scaling/cross", "scaling/one_server"].into_iter().filter(wanted) {
+            for layout in LAYOUTS.into_iter().filter(wanted) {
                 match count(workspace, &products, &probe, (architecture, cores), layout) {
                     Ok(figures) => all.extend(figures),
                     Err(error) => {
@@ -60,15 +66,15 @@ pub fn command(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode
             }
         }
         let most = std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
-        for cores in 1..=most.min(16) {
+        for cores in (1..=most.min(16)).filter(|_| wanted(&THROUGHPUT)) {
             all.extend(time(&products, architecture, cores)?);
         }
     }
-    for Figure { arch, cores, name, unit, min, median, max, .. } in &all {
-        println!("{arch:8} {:9} {name:34} {median:>9} {unit} ({min} to {max})", cores_shown(*cores));
+    for architecture in Architecture::selected(options.arch) {
+        println!("{}", table::by_cores(architecture, &all));
     }
     if let Some(path) = &options.json {
-        // What differs from run to run is not kept.
+        // What differs from host to host, or moves with each change, is not kept.
         let counted: Vec<Figure> = all.into_iter().filter(is_kept).collect();
         figures::write(path, &counted)?;
         say("Written", &path.display().to_string());
@@ -77,7 +83,7 @@ pub fn command(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode
 }
 
 fn is_kept(figure: &Figure) -> bool {
-    figure.name.starts_with(LOCAL) && !figure.name.ends_with("throughput")
+    figure.name.starts_with(LOCAL) && figure.name != THROUGHPUT
 }
 
 /// Counts local work again, and compares with what is kept: for `cargo xtask test`.
@@ -163,7 +169,7 @@ fn time(products: &Products, architecture: Architecture, cores: u32) -> Result<V
         rates.push((messages * 1_000_000_000).checked_div(nanoseconds).context("no time has passed")?);
     }
     ended(&mut guest)?;
-    let figure = Figure::of_few("scaling/local/throughput", architecture, cores, rates)?;
+    let figure = Figure::of_few(THROUGHPUT, architecture, cores, rates)?;
     Ok(vec![Figure { unit: "calls/s".into(), ..figure }])
 }
 

@@ -1,5 +1,7 @@
 //! The figures beside those of peers, for people.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, ensure};
 
 use super::figures::Figure;
@@ -33,6 +35,29 @@ pub fn of(architecture: Architecture, cores: u32, figures: &[Figure], peers: &Pe
         ]);
     }
     format!("{}, {}\n{}", architecture.name(), cores_shown(cores), aligned(&rows))
+}
+
+/// The medians of one architecture on machines with more and more cores, beside each other.
+pub fn by_cores(architecture: Architecture, figures: &[Figure]) -> String {
+    let ours: Vec<&Figure> = figures.iter().filter(|figure| figure.arch == architecture.name()).collect();
+    let cores: BTreeSet<u32> = ours.iter().map(|figure| figure.cores).collect();
+    let mut header: Vec<String> = cores.iter().map(|&cores| cores_shown(cores)).collect();
+    header.insert(0, architecture.name().into());
+    header.push(String::new());
+    let mut rows = vec![header];
+    for (index, first) in ours.iter().enumerate() {
+        if ours[..index].iter().any(|figure| figure.name == first.name) {
+            continue;
+        }
+        let mut row = vec![first.name.clone()];
+        for &cores in &cores {
+            let found = ours.iter().find(|figure| figure.cores == cores && figure.name == first.name);
+            row.push(found.map(|figure| figure.median.to_string()).unwrap_or_default());
+        }
+        row.push(first.unit.clone());
+        rows.push(row);
+    }
+    aligned(&rows)
 }
 
 /// Both architectures on one core, as a table for the book.
@@ -118,13 +143,15 @@ fn times(linux: u64, anos: u64) -> String {
 }
 
 /// Columns under each other: the first and the last to the left, numbers to the right.
-fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
+fn aligned(rows: &[impl AsRef<[String]>]) -> String {
+    let columns = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
+    let characters = |row: &[String], column: usize| row.get(column).map_or(0, |cell| cell.chars().count());
+    let width = |column| rows.iter().map(|row| characters(row.as_ref(), column)).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     let mut text = String::new();
     for row in rows {
-        let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
-            if column == 0 || column == N - 1 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        let cells = row.as_ref().iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
+            if column == 0 || column == columns - 1 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
         });
         let line = cells.collect::<Vec<_>>().join("  ");
         text.push_str(line.trim_end());
@@ -145,6 +172,18 @@ mod tests {
     fn linux(architecture: Architecture) -> Vec<Figure> {
         let of_linux = |(name, _)| Figure { kernel: Some("Linux 6".into()), ..figure(name, architecture, 345) };
         LIKE_OURS.map(of_linux).to_vec()
+    }
+
+    #[test]
+    fn machines_with_more_cores_stand_beside_each_other() {
+        let of = |name: &str, cores, median| Figure { cores, ..figure(name, Architecture::Riscv64, median) };
+        let other = figure("locks", Architecture::X86_64, 7);
+        let table =
+            by_cores(Architecture::Riscv64, &[of("locks", 2, 10), of("locks", 16, 9), of("rate", 1, 800), other]);
+        let expected = "riscv64  1 core  2 cores  16 cores\n\
+                        locks                 10         9  instructions\n\
+                        rate        800                     instructions\n";
+        assert_eq!(table, expected);
     }
 
     #[test]
