@@ -55,6 +55,14 @@ pub fn chart(root: &Path) -> Result<String> {
     Ok(chart::svg(&read(&kept(root))?, &Peers::read(root)?))
 }
 
+/// The picture of work on several cores, in the book.
+pub const SCALING_CHART: &str = "book/images/scaling.svg";
+
+/// What [`SCALING_CHART`] shall hold.
+pub fn scaling_chart(root: &Path) -> Result<String> {
+    scaling::picture(root)
+}
+
 /// The kept figures as a table for the book.
 pub fn book_table(root: &Path) -> Result<String> {
     Ok(table::for_book(&read(&kept(root))?, &Peers::read(root)?))
