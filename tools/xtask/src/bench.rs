@@ -55,6 +55,14 @@ pub fn chart(root: &Path) -> Result<String> {
     Ok(chart::svg(&read(&kept(root))?, &Peers::read(root)?))
 }
 
+/// The picture of work on several cores, in the book.
+pub const SCALING_CHART: &str = "book/images/scaling.svg";
+
+/// What [`SCALING_CHART`] shall hold.
+pub fn scaling_chart(root: &Path) -> Result<String> {
+    scaling::picture(root)
+}
+
 /// The kept figures as a table for the book.
 pub fn book_table(root: &Path) -> Result<String> {
     Ok(table::for_book(&read(&kept(root))?, &Peers::read(root)?))
@@ -83,12 +91,16 @@ pub fn command(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode
         }
         let products = build::build(workspace, architecture, Profile::Release, SYSTEM, Voice::Quiet)?;
         let mut run = measure(workspace, &products, architecture, options.cores, options.filter.as_deref())?;
-        if options.cores == 1 && options.filter.as_deref().is_none_or(|filter| longest::NAME.contains(filter)) {
-            let found = longest_visits(workspace, architecture, &mut run)?;
-            longest::show(architecture, &found);
-            longest.extend(found);
+        let mut found = Vec::new();
+        if wanted(longest::NAME, options.cores, options.filter.as_deref()) {
+            found = longest_visits(workspace, architecture, &mut run)?;
         }
         println!("{}", table::of(architecture, options.cores, &run.figures, &peers));
+        if !found.is_empty() {
+            longest::show(architecture, &found);
+            println!();
+        }
+        longest.extend(found);
         figures.extend(run.figures);
         failures.extend(run.failures);
     }
@@ -109,13 +121,18 @@ pub fn command(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode
     }
     let mut good = failures.is_empty();
     if let (Some(before), Some(path)) = (before, &options.compare) {
-        let wanted = |figure: &Figure| figure.kernel.is_none() && asked_for(figure, options);
-        let before: Vec<Figure> = before.into_iter().filter(wanted).collect();
+        let of_this_run = |figure: &Figure| figure.kernel.is_none() && asked_for(figure, options);
+        let before: Vec<Figure> = before.into_iter().filter(of_this_run).collect();
         let difference = compare::compare(&before, &figures);
         println!("compared with {}: {difference}", path.display());
         good &= difference.is_good();
     }
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether a figure that is measured on one core alone is wanted: with more, which one to look at would be another question.
+fn wanted(name: &str, cores: u32, filter: Option<&str>) -> bool {
+    cores == 1 && filter.is_none_or(|filter| name.contains(filter))
 }
 
 /// What is to be measured beside ours, and got ready before anything else: it may have to be downloaded.
@@ -185,12 +202,12 @@ fn measure(
     let spinner = Spinner::new("Measuring", &name);
     let machine = machine(architecture, cores, filter)?;
     let mut run = Run { figures: Vec::new(), failures: Vec::new() };
-    // With more cores, which one to look at would be another question.
-    let wanted = |figure: &str| cores == 1 && filter.is_none_or(|filter| figure.contains(filter));
-    if wanted(boot::ROOT) {
+    if wanted(boot::ROOT, cores, filter) {
+        // The kernel reads its command line: without the filter, it is the same whatever was asked for.
+        let machine = self::machine(architecture, cores, None)?;
         run.figures.push(boot::root(workspace, products, architecture, &machine)?);
     }
-    if wanted(boot::PROMPT) {
+    if wanted(boot::PROMPT, cores, filter) {
         run.figures.push(boot::prompt(workspace, architecture)?);
     }
     let from_outside = run.figures.len();
@@ -210,9 +227,10 @@ fn measure(
                 let said = run.figures.len() - from_outside;
                 let counted = format!("{said} measured, {} failed", run.failures.len());
                 ensure!(line == counted, "{}", guest.report(&format!("the guest counts {line}, but said {counted}")));
-                let longest = filter.is_none_or(|filter| longest::NAME.contains(filter));
+                let longest = wanted(longest::NAME, cores, filter);
                 let nothing = run.figures.is_empty() && run.failures.is_empty() && !longest;
-                ensure!(!nothing, "no figure has a name with {:?} in it", filter.unwrap_or(""));
+                let (machine, text) = (cores_shown(cores), filter.unwrap_or(""));
+                ensure!(!nothing, "on {machine} there is no figure with {text:?} in its name");
                 return Ok(run);
             }
         }

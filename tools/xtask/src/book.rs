@@ -76,7 +76,11 @@ fn stale_pictures(root: &Path) -> Result<Vec<(&'static str, String)>> {
     if !bench::kept(root).exists() {
         return Ok(Vec::new());
     }
-    let mut stale = vec![(bench::CHART, bench::chart(root)?), (trace::PICTURE, trace::picture(root)?)];
+    let mut stale = vec![
+        (bench::CHART, bench::chart(root)?),
+        (bench::SCALING_CHART, bench::scaling_chart(root)?),
+        (trace::PICTURE, trace::picture(root)?),
+    ];
     stale.retain(|(path, picture)| fs::read_to_string(root.join(path)).ok().as_ref() != Some(picture));
     Ok(stale)
 }

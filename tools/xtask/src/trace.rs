@@ -32,6 +32,9 @@ use kept::Kept;
 use source::Sources;
 use steps::Counts;
 
+/// The columns of a listing that an instruction has.
+const WORDS: usize = 36;
+
 /// Traces, shows and keeps.
 pub fn command(workspace: &Workspace, options: &TraceOptions) -> Result<ExitCode> {
     let (mut all, mut listing) = (Vec::new(), String::new());
@@ -101,7 +104,8 @@ fn trace(
                         None => frame.name.clone(),
                     };
                     let chain = chain.iter().map(frame).collect::<Vec<_>>().join(" < ");
-                    writeln!(listing, "{} {name} {times:+} {address:#x} [{step}] {chain}", architecture.name())?;
+                    let (arch, words) = (architecture.name(), run.words.get(address).map_or("", String::as_str));
+                    writeln!(listing, "{arch} {name} {times:+} {address:<#18x}  {words:<WORDS$}  [{step}] {chain}")?;
                 }
                 counts.add(step, times);
             }

@@ -7,6 +7,8 @@
 //! (`sleep=off`) rather than as far as the host happens to be late: so a run is the same each time, on whatever host.
 //! Throughput is what this host has to offer.
 
+mod picture;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -33,7 +35,7 @@ const CORES: [u32; 4] = [2, 4, 8, 16];
 const TURN: u64 = 1999;
 /// How long the guest may take for one layout.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The layout whose figures are kept: the others' depend on when cores happen to meet, which each change moves.
+/// The layout whose figures are guarded: the others' depend on when cores happen to meet, which each change moves.
 const LOCAL: &str = "scaling/local";
 /// All layouts.
 const LAYOUTS: [&str; 3] = [LOCAL, "scaling/cross", "scaling/one_server"];
@@ -74,7 +76,7 @@ pub fn command(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode
         println!("{}", table::by_cores(architecture, &all));
     }
     if let Some(path) = &options.json {
-        // What differs from host to host, or moves with each change, is not kept.
+        // How fast it was is this host's matter.
         let counted: Vec<Figure> = all.into_iter().filter(is_kept).collect();
         figures::write(path, &counted)?;
         say("Written", &path.display().to_string());
@@ -83,13 +85,13 @@ pub fn command(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode
 }
 
 fn is_kept(figure: &Figure) -> bool {
-    figure.name.starts_with(LOCAL) && figure.name != THROUGHPUT
+    figure.name != THROUGHPUT
 }
 
 /// Counts local work again, and compares with what is kept: for `cargo xtask test`.
 pub fn test(workspace: &Workspace, products: &Products, architecture: Architecture) -> Result<()> {
     let probe = probe::build(workspace)?;
-    let of_this = |figure: &Figure| figure.arch == architecture.name();
+    let of_this = |figure: &Figure| figure.arch == architecture.name() && figure.name.starts_with(LOCAL);
     let before: Vec<Figure> = figures::read(&kept(&workspace.root))?.into_iter().filter(of_this).collect();
     let mut now = Vec::new();
     for cores in CORES {
@@ -189,6 +191,11 @@ fn said(guest: &mut Guest, word: &str) -> Result<Vec<u64>> {
 fn ended(guest: &mut Guest) -> Result<()> {
     guest.expect("anos-bench: 1 measured, 0 failed", PATIENCE)?;
     guest.expect_end()
+}
+
+/// The kept figures as a picture.
+pub fn picture(root: &Path) -> Result<String> {
+    Ok(picture::svg(&figures::read(&kept(root))?))
 }
 
 /// The kept figures as a table.

@@ -1,4 +1,5 @@
-//! QEMU's log of what it executes (`-d exec,nochain` with `singlestep`): one line for each instruction.
+//! QEMU's log of what it executes (`-d exec,nochain,in_asm` with `singlestep`): one line for each instruction, and in front of
+//! the first time another one with what it is.
 //!
 //! A line is written before the instruction is executed. Two others say that it was not: an interrupt came first, or the
 //! instruction reaches a device and is begun anew.
@@ -30,6 +31,20 @@ pub fn executed(log: &str) -> Result<Vec<u64>> {
 /// The address in a line like `Trace 0: 0x7f0258000840 [0000000000000000/00000008000004c0/18c0cab3/ff020201] `.
 fn coming(line: &str) -> Option<u64> {
     number(between(line, '[', ']')?.split('/').nth(1)?)
+}
+
+/// Instructions in words, with their addresses, of those that are executed for the first time.
+pub fn disassembled(log: &str) -> impl Iterator<Item = (u64, String)> {
+    log.lines().filter_map(disassembly)
+}
+
+/// A line like `0xffffffff80200040:  48 89 e5                 movq     %rsp, %rbp`. The bytes that a long instruction has
+/// behind those in its line stand in another, without words.
+fn disassembly(line: &str) -> Option<(u64, String)> {
+    let (address, rest) = line.strip_prefix("0x")?.split_once(": ")?;
+    let (_, text) = rest.trim_start().split_once("  ")?;
+    let text = text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+    (!text.is_empty()).then_some((number(address)?, text))
 }
 
 fn between(line: &str, open: char, close: char) -> Option<&str> {
@@ -67,6 +82,25 @@ mod tests {
     fn a_repeated_instruction_counts_each_time() {
         let line = "Trace 0: 0x7f25 [0000000000000000/ffffffff80205824/18c0ca90/ff020201] \n";
         assert_eq!(executed(&line.repeat(3)).expect("well formed"), [0xffff_ffff_8020_5824; 3]);
+    }
+
+    #[test]
+    fn instructions_have_words_once() {
+        let log = "----------------\nIN: \n\
+                   0xffffffff80201000:  48 89 e5                 movq     %rsp, %rbp\n\n\
+                   Trace 0: 0x7f25 [0000000000000000/ffffffff80201000/18c0cab3/ff020201] \n\
+                   IN: \nPriv: 1; Virt: 0\n\
+                   0xffffffff80201004:  0d650963          beq                     a0,s6,210               # 0xffffffff802010d6\n\
+                   0xffffffff80201008:  48 c7 84 24 80 00 00 00  movq     $1, 0x80(%rsp)\n\
+                   0xffffffff80201010:  01 00 00 00\n";
+        let words: Vec<_> = disassembled(log).collect();
+        let expected = [
+            (0xffff_ffff_8020_1000, "movq %rsp, %rbp"),
+            (0xffff_ffff_8020_1004, "beq a0,s6,210 # 0xffffffff802010d6"),
+            (0xffff_ffff_8020_1008, "movq $1, 0x80(%rsp)"),
+        ];
+        assert_eq!(words, expected.map(|(address, text)| (address, text.to_owned())));
+        assert_eq!(executed(log).expect("well formed"), [0xffff_ffff_8020_1000]);
     }
 
     #[test]

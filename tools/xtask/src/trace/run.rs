@@ -4,6 +4,7 @@
 //! The guest is stopped only at stamps, and between two of them it runs as it does when nobody looks. So what the log
 //! has is what the figure counts; [`Way::new`] leaves out what the stamps themselves cost, as the figure does.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -91,6 +92,8 @@ pub struct Run {
     pub figure: Figure,
     /// Its parts.
     pub parts: Vec<Traced>,
+    /// Each executed instruction in words, by its address.
+    pub words: HashMap<u64, String>,
 }
 
 /// Where the measuring code has its stamps, and where it starts.
@@ -157,8 +160,8 @@ pub fn run(products: &Products, architecture: Architecture, name: &str) -> Resul
     let mut command = qemu::command(architecture, &machine, &products.image, OnReset::Exit)?;
     let log = Log::new(products.kernel.with_file_name("trace.log"))?;
     command.args(["-serial", "stdio", "-monitor", "none", "-D"]).arg(&log.path);
-    let mut tracer =
-        Tracer { debugger: Debugger::attach(&mut command)?, log, stamps, port, faults: figure::faults(name) };
+    let (debugger, words) = (Debugger::attach(&mut command)?, HashMap::new());
+    let mut tracer = Tracer { debugger, log, stamps, port, faults: figure::faults(name), words };
     let mut guest = Guest::start(command, None, "")?;
     let parts = figure::parts(name).iter().map(|part| tracer.part(*part)).collect::<Result<Vec<_>>>();
     let parts = parts.with_context(|| format!("{name} on {}", architecture.name()))?;
@@ -170,7 +173,7 @@ pub fn run(products: &Products, architecture: Architecture, name: &str) -> Resul
     }
     let figure = Figure::parse(&line, architecture, 1).with_context(|| format!("figure {line}"))?;
     ensure!(figure.name == name, "the guest measures {}, but {name} was asked for", figure.name);
-    Ok(Run { figure, parts })
+    Ok(Run { figure, parts, words: tracer.words })
 }
 
 /// The debugger, and what it must know.
@@ -180,6 +183,7 @@ struct Tracer {
     stamps: Stamps,
     port: Port,
     faults: bool,
+    words: HashMap<u64, String>,
 }
 
 impl Tracer {
@@ -211,11 +215,13 @@ impl Tracer {
     fn way(&mut self) -> Result<(u64, Way)> {
         let place = self.debugger.register(self.port.stack_pointer)?;
         self.debugger.tell_monitor("singlestep on")?;
-        self.debugger.tell_monitor("log exec,nochain")?;
+        self.debugger.tell_monitor("log exec,nochain,in_asm")?;
         self.debugger.run_to_any(&self.stamps.passed)?;
         self.debugger.tell_monitor("log none")?;
         self.debugger.tell_monitor("singlestep off")?;
-        let logged = log::executed(&self.log.read_on()?)?;
+        let log = self.log.read_on()?;
+        self.words.extend(log::disassembled(&log));
+        let logged = log::executed(&log)?;
         let end = logged.iter().position(|address| self.stamps.ends.contains(address));
         let end = end.context("QEMU's log has no second stamp")?;
         Ok((place, Way::new(&logged[..end], self.port.overhead, self.faults && self.is_store(&logged))?))
