@@ -147,7 +147,7 @@ impl<M: Machine> Visit<'_, M> {
         self.need(sender)?;
         self.need(receiver)?;
         self.need_pass(sender, receiver)?;
-        if let Some(reply) = self.free_reply(receiver)? { self.need(reply) } else { Ok(()) }
+        if let Some(reply) = self.free_reply(sender, receiver)? { self.need(reply) } else { Ok(()) }
     }
 
     fn need_pass(&mut self, sender: Ref<Thread>, receiver: Ref<Thread>) -> Outcome {
@@ -205,15 +205,15 @@ impl<M: Machine> Visit<'_, M> {
 
     /// Gives a sender's message to a receiver; neither stands in a queue. The sender goes on, or waits for its answer.
     fn deliver(&mut self, sender: Ref<Thread>, receiver: Ref<Thread>) -> Outcome {
-        let reply = self.free_reply(receiver)?;
+        let reply = self.free_reply(sender, receiver)?;
         let (label, words) = self.message_of(sender)?;
         let from = self.held.store.get(sender)?;
         let (sending, badge) = (from.sending, from.badge);
-        if sending != SEND && reply.is_some() {
+        if reply.is_some() {
             self.lend(sender, receiver)?;
         }
         let mut status = self.pass(sender, receiver)?;
-        if sending != SEND && reply.is_some() {
+        if reply.is_some() {
             status |= Status::ANSWERABLE;
         }
         self.finish(receiver, Status(status), label, badge, &words)?;
@@ -257,8 +257,11 @@ impl<M: Machine> Visit<'_, M> {
         Ok((fault::LABEL, [kind, registers.pc, address, cause, registers.sp, frame_pointer, 0, 0]))
     }
 
-    /// The Reply object that a receiver named, if it is free.
-    fn free_reply(&mut self, receiver: Ref<Thread>) -> Outcome<Option<Ref<Reply>>> {
+    /// The Reply object that a receiver named, if it is free and the sender wants an answer.
+    fn free_reply(&mut self, sender: Ref<Thread>, receiver: Ref<Thread>) -> Outcome<Option<Ref<Reply>>> {
+        if self.held.store.see(sender)?.sending == SEND {
+            return Ok(None);
+        }
         let index = self.held.store.get(receiver)?.registers.reply;
         let Ok(at) = self.slot_of_thread(receiver, index) else { return Ok(None) };
         let slot = self.held.store.see(at)?;
