@@ -109,7 +109,7 @@ fn what_has_many_heirs_is_not_deleted_before_a_newer_sibling() {
     let mut desk = Desk::new(|sim| {
         origin = sim.make(Kind::Endpoint, 0);
         older = sim.copy(origin, 15);
-        for _ in 0..65 {
+        for _ in 0..33 {
             sim.copy(older, 15);
         }
     });
@@ -117,7 +117,7 @@ fn what_has_many_heirs_is_not_deleted_before_a_newer_sibling() {
     desk.call(slot::CAP_TABLE, Method::CapTableCopy, &[3000, 15], origin, 0).expect("a newer sibling");
     assert_eq!(desk.delete(older), Err(Error::Busy));
     desk.delete(first + 20).expect("one heir less");
-    desk.delete(older).expect("64 may rise");
+    desk.delete(older).expect("32 may rise");
     // And the newest may go however many stem from it.
     for n in 0..70 {
         desk.call(slot::CAP_TABLE, Method::CapTableCopy, &[3100 + n, 15], 3000, 0).expect("room");
@@ -132,7 +132,7 @@ fn in_a_table_that_ends_many_heirs_go_to_the_newer_sibling() {
         origin = sim.make(Kind::Endpoint, 0);
         table = sim.make(Kind::CapTable, 64);
         older = sim.copy(origin, 15);
-        for _ in 0..66 {
+        for _ in 0..34 {
             sim.copy(older, 15);
         }
     });
