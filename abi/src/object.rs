@@ -278,7 +278,7 @@ methods! {
     /// Moves the passed capability. Words: slot in this table.
     CapTable.CapTableMove = 3, WRITE, [InvalidSlot, EmptySlot, SlotOccupied, Busy], [];
     /// Deletes one capability; what was derived from it stays. Words: slot in this table. A large object ends in
-    /// steps: `Again`. `Busy` if more than 64 capabilities stem from it and a newer one from its parent: revoke first.
+    /// steps: `Again`. `Busy` if more than 32 capabilities stem from it and a newer one from its parent: revoke first.
     CapTable.CapTableDelete = 4, WRITE, [InvalidSlot, Busy, Again], [HEIRS, TABLE_SLOTS, DELETE_STEPS, WAKE_STEPS, RETYPE_PAGES, MAX_CORES];
     /// Deletes all that was derived from a capability. Words: slot in this table. `Again` until nothing is left.
     CapTable.CapTableRevoke = 5, WRITE, [InvalidSlot, Again], [DELETE_STEPS, TABLE_SLOTS, WAKE_STEPS, RETYPE_PAGES, MAX_CORES];

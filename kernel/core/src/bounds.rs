@@ -25,7 +25,7 @@ pub const DELETE_STEPS: usize = 4;
 /// Pages of a mapped Frame that goes with others; one of more is the last that a call deletes.
 pub const DELETE_PAGES: u64 = 32;
 /// Capabilities that may stem from one that is deleted alone, unless its parent stands right in front.
-pub const HEIRS: usize = 64;
+pub const HEIRS: usize = 32;
 /// Slots of an ending table looked at by one call.
 pub const TABLE_SLOTS: u64 = 32;
 /// Threads woken by one call when objects end.

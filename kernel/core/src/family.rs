@@ -318,10 +318,15 @@ impl<M: Machine> Visit<'_, M> {
     }
 }
 
-/// How much of what one call may do a deletion counts for. To unmap many pages is as much as one call does.
+/// How much of what one call may do a deletion counts for. To unmap many pages is as much as one call does, and a thread
+/// has parts of its own.
 fn steps_of(slot: &Slot) -> usize {
     let unmaps = slot.kind == Kind::Frame as u8 && slot.space != 0;
-    if unmaps && slot.extent > bounds::DELETE_PAGES { bounds::DELETE_STEPS } else { 1 }
+    match slot.kind() {
+        _ if unmaps && slot.extent > bounds::DELETE_PAGES => bounds::DELETE_STEPS,
+        Kind::Thread => bounds::DELETE_STEPS / 2,
+        _ => 1,
+    }
 }
 
 /// Turns a capability into a copy of it, with at most these rights; `NotCopyable` if it can only be moved.

@@ -147,7 +147,7 @@ impl<M: Machine> Visit<'_, M> {
         self.need(sender)?;
         self.need(receiver)?;
         self.need_pass(sender, receiver)?;
-        if let Some(reply) = self.reply_for(sender, receiver)? { self.need(reply) } else { Ok(()) }
+        if let Some(reply) = self.free_reply(sender, receiver)? { self.need(reply) } else { Ok(()) }
     }
 
     fn need_pass(&mut self, sender: Ref<Thread>, receiver: Ref<Thread>) -> Outcome {
@@ -158,7 +158,7 @@ impl<M: Machine> Visit<'_, M> {
 
     /// The running thread is about to receive.
     pub(crate) fn need_receive(&mut self, thread: Ref<Thread>, target: &Slot) -> Outcome {
-        let bound = self.part(thread, Part::Bound)?;
+        let bound = self.held.store.see(Part::Bound.of(thread))?;
         self.need(Ref::<Notification>::at(bound.object))?;
         self.held.store.own(target.object)?;
         if target.kind() == Kind::Notification {
@@ -205,7 +205,7 @@ impl<M: Machine> Visit<'_, M> {
 
     /// Gives a sender's message to a receiver; neither stands in a queue. The sender goes on, or waits for its answer.
     fn deliver(&mut self, sender: Ref<Thread>, receiver: Ref<Thread>) -> Outcome {
-        let reply = self.reply_for(sender, receiver)?;
+        let reply = self.free_reply(sender, receiver)?;
         let (label, words) = self.message_of(sender)?;
         let from = self.held.store.get(sender)?;
         let (sending, badge) = (from.sending, from.badge);
@@ -257,8 +257,8 @@ impl<M: Machine> Visit<'_, M> {
         Ok((fault::LABEL, [kind, registers.pc, address, cause, registers.sp, frame_pointer, 0, 0]))
     }
 
-    /// The Reply object that a receiver named, if it is free and the sender waits for an answer.
-    fn reply_for(&mut self, sender: Ref<Thread>, receiver: Ref<Thread>) -> Outcome<Option<Ref<Reply>>> {
+    /// The Reply object that a receiver named, if it is free and the sender wants an answer.
+    fn free_reply(&mut self, sender: Ref<Thread>, receiver: Ref<Thread>) -> Outcome<Option<Ref<Reply>>> {
         if self.held.store.see(sender)?.sending == SEND {
             return Ok(None);
         }
@@ -342,7 +342,7 @@ impl<M: Machine> Visit<'_, M> {
         self.need_receive(thread, target)?;
         // What threads meet at is at home where they wait for it.
         let me = self.me;
-        let bound = self.part(thread, Part::Bound)?.object;
+        let bound = self.held.store.see(Part::Bound.of(thread))?.object;
         let reply_object = if reply_at.is_none() { 0 } else { self.held.store.see(reply_at)?.object };
         // bound: ARRAY
         for object in [target.object, reply_object, bound] {

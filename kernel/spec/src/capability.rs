@@ -9,7 +9,7 @@ use crate::state::{Address, CapId, Capability, Part, Place};
 use crate::{Outcome, Spec};
 
 /// So many capabilities may stem from one that is deleted alone, unless it is its parent's newest child.
-pub const HEIRS: usize = 64;
+pub const HEIRS: usize = 32;
 
 impl Capability {
     /// A capability with all rights to an object, in no place yet.

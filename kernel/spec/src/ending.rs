@@ -34,7 +34,11 @@ impl Spec {
     fn steps_of(&self, id: CapId) -> usize {
         let capability = self.cap(id);
         let unmaps = capability.kind == Kind::Frame && capability.mapped.is_some();
-        if unmaps && capability.size > DELETE_PAGES { DELETE_STEPS } else { 1 }
+        match capability.kind {
+            _ if unmaps && capability.size > DELETE_PAGES => DELETE_STEPS,
+            Kind::Thread => DELETE_STEPS / 2,
+            _ => 1,
+        }
     }
 
     /// Deletes a capability. If it was the last one to its object, the object ends.

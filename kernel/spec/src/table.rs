@@ -73,6 +73,9 @@ impl Spec {
         if self.cap(id).kind != Kind::Endpoint {
             return Err(Error::WrongKind);
         }
+        if !self.cap(id).rights.contains(Rights::READ) {
+            return Err(Error::MissingRights);
+        }
         self.cancel_badge(self.cap(id).object, self.cap(id).badge)?;
         Ok(Answer::OK)
     }

@@ -159,7 +159,7 @@ fn a_capability_with_too_many_heirs_and_a_newer_sibling_must_be_revoked_first() 
     let mut sim = Sim::boot(1);
     let x = sim.make(Kind::Endpoint, 0);
     let a = sim.copy(x, 15);
-    for _ in 0..64 {
+    for _ in 0..32 {
         sim.copy(a, 15);
     }
     let s = sim.copy(x, 15);
@@ -171,7 +171,7 @@ fn a_capability_with_too_many_heirs_and_a_newer_sibling_must_be_revoked_first() 
     sim.revoke(x);
     // With nothing in front of it but its parent, any number will do.
     let a = sim.copy(x, 15);
-    for _ in 0..65 {
+    for _ in 0..33 {
         sim.copy(a, 15);
     }
     sim.delete(a);

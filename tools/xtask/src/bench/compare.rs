@@ -35,12 +35,17 @@ const BOOT_SLACK: u64 = 20;
 /// The percents of counts on several cores: which of them the timer interrupts, and when, is not the same each time.
 const SCALING_SLACK: u64 = 5;
 
-/// The percents of the longest visit: where a core waits, the search meets other moments each time.
-const PATH_SLACK: u64 = 50;
+/// The percents of the longest visit: the search is the same each time, but a change of the kernel leads it elsewhere.
+const PATH_SLACK: u64 = 10;
+/// The most instructions that the longest visit may take, whatever it took before.
+const PATH_MOST: u64 = 20_000;
 
-/// More than 2 % (of the boot: 20 %, of counts on several cores: 5 %, of the longest visit: 50 %) and more than 2
-/// instructions.
+/// More than 2 % (of the boot: 20 %, of counts on several cores: 5 %, of the longest visit: 10 %) and more than 2
+/// instructions; and a longest visit that is too long.
 fn is_worse(name: &str, before: u64, now: u64) -> bool {
+    if name.starts_with("path/") && now > PATH_MOST {
+        return true;
+    }
     let percents = match name.split('/').next() {
         Some("boot") => BOOT_SLACK,
         Some("scaling") => SCALING_SLACK,
@@ -122,6 +127,14 @@ mod tests {
         assert!(is_worse("a", 1000, 1021), "more than 2 %");
         assert!(!is_worse("a", 1000, 10), "better");
         assert!(!is_worse("boot/root", 1000, 1200) && is_worse("boot/root", 1000, 1201), "20 % of the boot");
+        assert!(
+            !is_worse("path/longest", 1000, 1100) && is_worse("path/longest", 1000, 1101),
+            "10 % of the longest visit"
+        );
+        assert!(
+            !is_worse("path/longest", 20_000, 20_000) && is_worse("path/longest", 30_000, 20_001),
+            "20,000 at most"
+        );
     }
 
     #[test]
