@@ -158,7 +158,7 @@ impl<M: Machine> Visit<'_, M> {
 
     /// The running thread is about to receive.
     pub(crate) fn need_receive(&mut self, thread: Ref<Thread>, target: &Slot) -> Outcome {
-        let bound = self.held.store.see(Part::Bound.of(thread))?;
+        let bound = self.part(thread, Part::Bound)?;
         self.need(Ref::<Notification>::at(bound.object))?;
         self.held.store.own(target.object)?;
         if target.kind() == Kind::Notification {
@@ -342,7 +342,7 @@ impl<M: Machine> Visit<'_, M> {
         self.need_receive(thread, target)?;
         // What threads meet at is at home where they wait for it.
         let me = self.me;
-        let bound = self.held.store.see(Part::Bound.of(thread))?.object;
+        let bound = self.part(thread, Part::Bound)?.object;
         let reply_object = if reply_at.is_none() { 0 } else { self.held.store.see(reply_at)?.object };
         // bound: ARRAY
         for object in [target.object, reply_object, bound] {
