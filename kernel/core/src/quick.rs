@@ -207,7 +207,6 @@ impl<'id> Message<'id, '_> {
     }
 
     /// A thread calls, or tells how it faulted.
-    #[inline(never)]
     fn call(&mut self, sender: Known<'id, Thread>, object: u64, badge: u64, fault: Option<&Words>) -> Option<u64> {
         let (endpoint, receiver, receiver_at) = self.receiver(object)?;
         let record = self.memory.see(receiver);
@@ -258,7 +257,6 @@ impl<'id> Message<'id, '_> {
         Some(next)
     }
 
-    #[inline(never)]
     fn reply_recv(&mut self, sender: Known<'id, Thread>, object: u64, index: u64) -> Option<u64> {
         let endpoint = self.memory.know(Ref::<Endpoint>::at(object))?;
         if self.memory.see(endpoint).waiting != 0 {
@@ -316,7 +314,6 @@ impl<'id> Message<'id, '_> {
 
     /// The last that can stand in the way: somebody else ready, or an address space that others share. If nothing does,
     /// the message is sent: its receiver runs, in its own space, and the time until now was the sender's.
-    #[inline(never)]
     fn hop(&mut self, hop: Hop<'id>) -> Option<u64> {
         if self.core.ready_count != 0 && self.core.best().is_none_or(|best| best >= hop.priority) {
             return None;

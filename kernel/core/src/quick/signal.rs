@@ -18,7 +18,6 @@ struct Taker<'id> {
 
 impl<'id> Message<'id, '_> {
     /// Writes what a system call answers, with no words, into a thread's registers.
-    #[inline(never)]
     pub(super) fn answer(&mut self, thread: Known<'id, Thread>, status: u64, badge: u64) {
         let record = self.memory.get(thread);
         record.sending = SEND;
@@ -26,7 +25,6 @@ impl<'id> Message<'id, '_> {
     }
 
     /// The running thread sends to a Notification, or receives on it.
-    #[inline(never)]
     pub(super) fn send_or_wait(
         &mut self,
         thread: Known<'id, Thread>,
@@ -56,7 +54,6 @@ impl<'id> Message<'id, '_> {
     }
 
     /// Bits are signalled while this thread runs: to who waits for them, or they stay.
-    #[inline(never)]
     pub(super) fn raise(
         &mut self,
         runs: Known<'id, Thread>,
@@ -112,7 +109,6 @@ impl<'id> Message<'id, '_> {
     }
 
     /// The running thread sends to an endpoint, without waiting for an answer.
-    #[inline(never)]
     pub(super) fn give(&mut self, sender: Known<'id, Thread>, object: u64, badge: u64) -> Option<u64> {
         let (endpoint, receiver, at) = self.receiver(object)?;
         // It brings no time: a passive thread takes none such.

@@ -15,7 +15,6 @@ pub(super) struct First<'id> {
 
 impl<'id> Message<'id, '_> {
     /// What a thread can run on, if that has no limit.
-    #[inline(never)]
     pub(super) fn time_of(&self, thread: Known<'id, Thread>) -> Option<Known<'id, SchedContext>> {
         let record = self.memory.see(thread);
         let context = self.memory.know(record.context)?;
@@ -23,7 +22,6 @@ impl<'id> Message<'id, '_> {
     }
 
     /// A thread, if it is at home here. (Not inlined, here as below: the kernel is smaller so.)
-    #[inline(never)]
     pub(super) fn thread(&self, at: Ref<Thread>) -> Option<Known<'id, Thread>> {
         self.memory.know(at)
     }
@@ -34,7 +32,6 @@ impl<'id> Message<'id, '_> {
     }
 
     /// The running thread was on the core until now, and another one is to be. This is the last to ask.
-    #[inline(never)]
     pub(super) fn change(
         &mut self,
         from: Known<'id, Thread>,
@@ -48,7 +45,6 @@ impl<'id> Message<'id, '_> {
 
     /// Whether the running thread goes on running, whatever else is ready: to the end of its turn, for which the timer is
     /// set, if others of its priority are.
-    #[inline(never)]
     pub(super) fn stays(&self, thread: Known<'id, Thread>) -> Option<Known<'id, SchedContext>> {
         if let Some(best) = self.core.best() {
             let priority = self.memory.see(thread).priority;
@@ -66,7 +62,6 @@ impl<'id> Message<'id, '_> {
     }
 
     /// The first thread that is ready, if it can run without the timer being set.
-    #[inline(never)]
     pub(super) fn first(&self, others: bool) -> Option<First<'id>> {
         let at = self.core.ready[usize::from(self.core.best()?)].head;
         let thread = self.thread(at)?;
@@ -80,7 +75,6 @@ impl<'id> Message<'id, '_> {
     }
 
     /// The first of those who are ready leaves its queue and runs.
-    #[inline(never)]
     pub(super) fn take(&mut self, first: First<'id>) {
         let record = self.memory.get(first.thread);
         let next = core::mem::take(&mut record.links).next;
@@ -99,7 +93,6 @@ impl<'id> Message<'id, '_> {
     }
 
     /// A thread runs from now on: for the rest of its turn, or a whole one.
-    #[inline(never)]
     fn run(&mut self, thread: Known<'id, Thread>, at: Ref<Thread>) {
         let left = core::mem::take(&mut self.memory.get(thread).turn_left);
         self.core.turn_end = turn_end(self.core.since, left);
@@ -108,7 +101,6 @@ impl<'id> Message<'id, '_> {
     }
 
     /// A thread stands at the front or at the end of its queue from now on, beside who stood there.
-    #[inline(never)]
     fn enqueue(
         &mut self,
         thread: Known<'id, Thread>,
@@ -141,7 +133,6 @@ impl<'id> Message<'id, '_> {
     }
 
     /// The running thread lets others of its priority go first.
-    #[inline(never)]
     pub(super) fn yield_turn(&mut self, thread: Known<'id, Thread>) -> Option<u64> {
         let context = self.stays(thread)?;
         let priority = self.memory.see(thread).priority;
@@ -164,7 +155,6 @@ impl<'id> Message<'id, '_> {
 
     /// A thread can run from now on: at once if it is more urgent than the one that runs, else in its turn. If that can't be
     /// decided here, nothing has happened: so this is the last to ask.
-    #[inline(never)]
     pub(super) fn wake(&mut self, runs: Known<'id, Thread>, woken: Known<'id, Thread>, at: Ref<Thread>) -> Option<u64> {
         let context = self.stays(runs)?;
         let (urgent, priority) = (self.memory.see(woken).priority, self.memory.see(runs).priority);
