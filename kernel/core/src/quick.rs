@@ -314,6 +314,7 @@ impl<'id> Message<'id, '_> {
 
     /// The last that can stand in the way: somebody else ready, or an address space that others share. If nothing does,
     /// the message is sent: its receiver runs, in its own space, and the time until now was the sender's.
+    #[inline(always)]
     fn hop(&mut self, hop: Hop<'id>) -> Option<u64> {
         if self.core.ready_count != 0 && self.core.best().is_none_or(|best| best >= hop.priority) {
             return None;
