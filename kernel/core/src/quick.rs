@@ -257,6 +257,7 @@ impl<'id> Message<'id, '_> {
         Some(next)
     }
 
+    #[inline(always)]
     fn reply_recv(&mut self, sender: Known<'id, Thread>, object: u64, index: u64) -> Option<u64> {
         let endpoint = self.memory.know(Ref::<Endpoint>::at(object))?;
         if self.memory.see(endpoint).waiting != 0 {
