@@ -43,7 +43,7 @@ fn refill(context: &mut SchedContext, now: u64) {
 /// Takes off what was used from `since` on.
 #[inline(always)]
 pub(crate) fn spend(context: &mut SchedContext, since: u64, spent: u64) {
-    context.used = context.used.saturating_add(spent);
+    context.used = context.used.wrapping_add(spent);
     if context.period == 0 || spent == 0 {
         return;
     }
@@ -86,11 +86,11 @@ impl<M: Machine> Visit<'_, M> {
         let spent = now.saturating_sub(since);
         state.since = now;
         let Some(thread) = state.current.some() else {
-            state.idle_time = state.idle_time.saturating_add(spent);
+            state.idle_time = state.idle_time.wrapping_add(spent);
             return Ok(());
         };
         let record = self.held.store.get(thread)?;
-        record.cpu_time = record.cpu_time.saturating_add(spent);
+        record.cpu_time = record.cpu_time.wrapping_add(spent);
         if let Some(context) = record.context.some() {
             spend(self.held.store.get(context)?, since, spent);
         }

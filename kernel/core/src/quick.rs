@@ -346,7 +346,7 @@ impl<'id> Message<'id, '_> {
         self.core.since = since + spent;
         spend(self.memory.get(context), since, spent);
         let record = self.memory.get(thread);
-        record.cpu_time = record.cpu_time.saturating_add(spent);
+        record.cpu_time = record.cpu_time.wrapping_add(spent);
     }
 
     /// This core is about to be in a thread's address space. If that can be, it is: so this is the last to ask.
