@@ -116,7 +116,7 @@ impl<M: Machine> Visit<'_, M> {
         match self.dispatch(thread) {
             Ok(()) => Ok(()),
             Err(stop) => match stop.reason() {
-                Reason::Refused(error) => self.finish(thread, Status::error(error), 0, 0, &[0; 8]),
+                Reason::Refused(error) => self.finish(thread, Status::error(error), 0),
                 Reason::Elsewhere(_) | Reason::Everywhere => Err(stop),
             },
         }
@@ -133,7 +133,7 @@ impl<M: Machine> Visit<'_, M> {
         let call = operation.call()?;
         if call == SystemCall::Yield {
             self.yield_turn()?;
-            return self.finish(thread, Status::OK, 0, 0, &[0; 8]);
+            return self.finish(thread, Status::OK, 0);
         }
         let at = self.find(thread, operation.target().into())?;
         let target = self.slot(at)?.copy();
@@ -164,14 +164,14 @@ impl<M: Machine> Visit<'_, M> {
                     return Err(Error::MissingRights.into());
                 }
                 self.signal(Ref::at(target.object), target.badge)?;
-                self.finish(thread, Status::OK, 0, 0, &[0; 8])
+                self.finish(thread, Status::OK, 0)
             }
             Kind::Reply => {
                 if self.held.store.see(Ref::<anos_machine::Reply>::at(target.object))?.caller.is_none() {
                     return Err(Error::PeerDied.into());
                 }
                 self.reply(thread, at)?;
-                self.finish(thread, Status::OK, 0, 0, &[0; 8])
+                self.finish(thread, Status::OK, 0)
             }
             _ => self.method(thread, at, target),
         }
@@ -206,16 +206,9 @@ impl<M: Machine> Visit<'_, M> {
         Ok(())
     }
 
-    /// Writes the answer of a system call into a thread's registers. Everything that isn't part of it is cleared.
-    pub(crate) fn finish(
-        &mut self,
-        thread: Ref<Thread>,
-        status: Status,
-        label: u64,
-        badge: u64,
-        words: &[u64; 8],
-    ) -> Outcome {
-        self.held.store.get(thread)?.registers.answer(status.0, label, badge, words);
+    /// Writes the answer of a system call that brings no message into a thread's registers.
+    pub(crate) fn finish(&mut self, thread: Ref<Thread>, status: Status, badge: u64) -> Outcome {
+        self.held.store.get(thread)?.registers.answer_plainly(status.0, badge);
         Ok(())
     }
 }

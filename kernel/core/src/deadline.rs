@@ -122,7 +122,7 @@ impl<M: Machine> Visit<'_, M> {
             return self.make_ready(thread);
         }
         self.leave_wait(thread)?;
-        self.finish(thread, Status::error(Error::TimedOut), 0, 0, &[0; 8])?;
+        self.finish(thread, Status::error(Error::TimedOut), 0)?;
         self.make_ready(thread)
     }
 

@@ -216,11 +216,11 @@ impl<M: Machine> Visit<'_, M> {
         if reply.is_some() {
             status |= Status::ANSWERABLE;
         }
-        self.finish(receiver, Status(status), label, badge, &words)?;
+        self.held.store.get(receiver)?.registers.answer(status, label, badge, &words);
         self.make_ready(receiver)?;
         match (sending, reply) {
             (SEND, _) => {
-                self.finish(sender, Status::OK, 0, 0, &[0; 8])?;
+                self.finish(sender, Status::OK, 0)?;
                 self.make_ready(sender)
             }
             (FAULT, None) => {
@@ -228,7 +228,7 @@ impl<M: Machine> Visit<'_, M> {
                 Ok(())
             }
             (_, None) => {
-                self.finish(sender, Status::error(Error::NoReply), 0, 0, &[0; 8])?;
+                self.finish(sender, Status::error(Error::NoReply), 0)?;
                 self.make_ready(sender)
             }
             (sending, Some(reply)) => {
@@ -402,7 +402,7 @@ impl<M: Machine> Visit<'_, M> {
             return Ok(());
         }
         let status = self.pass(thread, caller)?;
-        self.finish(caller, Status(status), label, 0, &words)?;
+        self.held.store.get(caller)?.registers.answer(status, label, 0, &words);
         self.make_ready(caller)
     }
 
@@ -421,7 +421,7 @@ impl<M: Machine> Visit<'_, M> {
             self.held.store.get(thread)?.state = ThreadState::Stopped as u8;
             return Ok(());
         }
-        self.finish(thread, Status::error(error), 0, 0, &[0; 8])?;
+        self.finish(thread, Status::error(error), 0)?;
         self.make_ready(thread)
     }
 

@@ -41,7 +41,7 @@ impl<M: Machine> Visit<'_, M> {
     fn hand_over(&mut self, at: Ref<Notification>, thread: Ref<Thread>, bits: u64) -> Outcome {
         self.leave_wait(thread)?;
         self.held.store.get(at)?.bits = 0;
-        self.finish(thread, Status(Status::SIGNAL), 0, bits, &[0; 8])?;
+        self.finish(thread, Status(Status::SIGNAL), bits)?;
         self.make_ready(thread)
     }
 
@@ -64,7 +64,7 @@ impl<M: Machine> Visit<'_, M> {
     fn take_signal(&mut self, thread: Ref<Thread>, at: Ref<Notification>) -> Outcome<bool> {
         let bits = core::mem::take(&mut self.held.store.get(at)?.bits);
         if bits != 0 {
-            self.finish(thread, Status(Status::SIGNAL), 0, bits, &[0; 8])?;
+            self.finish(thread, Status(Status::SIGNAL), bits)?;
         }
         Ok(bits != 0)
     }

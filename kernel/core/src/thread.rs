@@ -313,7 +313,7 @@ impl<M: Machine> Visit<'_, M> {
             }
             ThreadState::Sending | ThreadState::Calling | ThreadState::Receiving => {
                 self.leave_wait(thread)?;
-                self.finish(thread, Status::error(Error::Cancelled), 0, 0, &[0; 8])?;
+                self.finish(thread, Status::error(Error::Cancelled), 0)?;
             }
         }
         self.held.store.get(thread)?.state = ThreadState::Stopped as u8;

@@ -193,6 +193,13 @@ impl Registers {
         (self.operation, self.label, self.slots, self.reply, self.deadline) = (status, label, badge, 0, 0);
         self.words = *words;
     }
+
+    /// The same of an answer without a message.
+    #[inline(never)]
+    pub fn answer_plainly(&mut self, status: u64, badge: u64) {
+        (self.operation, self.label, self.slots, self.reply, self.deadline) = (status, 0, badge, 0, 0);
+        self.words = [0; MESSAGE_WORDS];
+    }
 }
 
 /// Bytes for floating-point and vector state: what XSAVE needs with AVX-512, or RISC-V's F and D registers with V

@@ -220,7 +220,14 @@ pub fn kernel_flags(workspace: &Workspace, architecture: Architecture) -> Vec<St
         flags.extend(CODE_GENERATION_X86.map(|option| format!("-Cllvm-args={option}")));
     }
     flags.extend(CODE_GENERATION.map(|option| format!("-Cllvm-args={option}")));
-    if let Ok(x) = std::env::var("RVX") { for o in x.split(' ') { if o.starts_with("-inline") { flags.retain(|f| !f.contains("inline-threshold")); } flags.push(format!("-Cllvm-args={o}")); } }
+    if let Ok(x) = std::env::var("RVX") {
+        for o in x.split(' ') {
+            if o.starts_with("-inline") {
+                flags.retain(|f| !f.contains("inline-threshold"));
+            }
+            flags.push(format!("-Cllvm-args={o}"));
+        }
+    }
     flags
 }
 

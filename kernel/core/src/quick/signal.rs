@@ -2,7 +2,7 @@
 
 use anos_abi::object::ThreadState;
 use anos_abi::{Operation, Rights, Status, SystemCall};
-use anos_machine::{Endpoint, Known, Links, Notification, Queue, Ref, Thread, records};
+use anos_machine::{Endpoint, Known, Links, Notification, Queue, Ref, Thread};
 
 use super::Message;
 use crate::ipc::SEND;
@@ -21,7 +21,7 @@ impl<'id> Message<'id, '_> {
     pub(super) fn answer(&mut self, thread: Known<'id, Thread>, status: u64, badge: u64) {
         let record = self.memory.get(thread);
         record.sending = SEND;
-        record.registers.answer(status, 0, badge, &records::no_words());
+        record.registers.answer_plainly(status, badge);
     }
 
     /// The running thread sends to a Notification, or receives on it.
@@ -79,7 +79,7 @@ impl<'id> Message<'id, '_> {
         }
         let record = self.memory.get(taker.thread);
         (record.state, record.waits_on) = (ThreadState::Ready as u8, 0);
-        record.registers.answer(Status::SIGNAL, 0, bits, &records::no_words());
+        record.registers.answer_plainly(Status::SIGNAL, bits);
         Some(space)
     }
 
