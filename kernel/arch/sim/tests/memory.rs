@@ -92,6 +92,7 @@ fn memory_cleared_by_one_core_is_made_into_objects_by_another() {
         let mut sim = Sim::boot(2);
         let other = sim.spawn(1, 5);
         let row = sim.slots(16);
+        let before = used(&mut sim, slot::UNTYPED);
         let words = [kind as u64, if kind == Kind::CapTable { 64 } else { 0 }, 16];
         for _ in 0..2 {
             let answer = sim.call(BOOT, slot::UNTYPED, Method::UntypedRetype, &words, 0, row);
@@ -104,6 +105,7 @@ fn memory_cleared_by_one_core_is_made_into_objects_by_another() {
             calls += 1;
         }
         assert!((row..row + 16).all(|slot| sim.look(slot).kind() == kind));
+        assert_eq!(used(&mut sim, slot::UNTYPED), before + 16, "no page is lost");
         sim.revoke(slot::UNTYPED);
         sim.check();
     }
