@@ -187,7 +187,7 @@ fn retype_refuses_what_makes_no_sense_and_changes_nothing() {
         (vec![Kind::Endpoint as u64, 0, 0], Error::InvalidArgument),
         (vec![Kind::Endpoint as u64, 0, 65], Error::InvalidArgument),
         (vec![Kind::Endpoint as u64, 0, u64::MAX], Error::InvalidArgument),
-        (vec![Kind::AddressSpace as u64, 0, 9], Error::InvalidArgument),
+        (vec![Kind::AddressSpace as u64, 0, 5], Error::InvalidArgument),
         (vec![Kind::Endpoint as u64, 0, 1, 1], Error::InvalidArgument),
         (vec![Kind::Frame as u64, 0, 1], Error::InvalidArgument),
         (vec![Kind::Frame as u64, 513, 1], Error::InvalidArgument),
