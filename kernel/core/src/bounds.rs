@@ -13,7 +13,7 @@ pub const TIMER_SCAN: usize = 4;
 /// Objects made by one retype: their capabilities lie in two pages at most.
 pub const RETYPE_COUNT: u64 = 64;
 /// AddressSpaces made by one retype: half of each root table is the kernel's, and has to be written.
-pub const RETYPE_SPACES: u64 = 8;
+pub const RETYPE_SPACES: u64 = 4;
 /// Objects made by one retype that clears pages in the same call.
 pub const RETYPE_FEW: u64 = 8;
 /// Pages that one retype makes into objects (Untyped apart: that touches none).

@@ -159,7 +159,7 @@ impl<M: Machine> Visit<'_, M> {
         }
         // Where this went on earlier, it goes on, if that is on the way: a Frame that needs another alignment may have had
         // it begin elsewhere, and pages for another kind or core begin anew.
-        let record = self.held.store.own(untyped.object + first)?;
+        let record = self.held.store.record(untyped.object + first)?;
         let fits = record.kind() == plan.kind as u8 && record.homes() == CoreSet::only(plan.core);
         if !(fits && (untyped.root..untyped.space).contains(&first)) {
             (untyped.root, untyped.space) = (first, first);
@@ -167,15 +167,21 @@ impl<M: Machine> Visit<'_, M> {
         if untyped.space >= plan.end {
             return Ok(());
         }
+        let from = untyped.space;
+        // bound: CLEAR_PAGES
+        for n in 0..CLEAR_PAGES {
+            if from + n * PAGE_SIZE < plan.end {
+                self.held.store.own(untyped.object + from + n * PAGE_SIZE)?;
+            }
+        }
         // bound: CLEAR_PAGES
         for _ in 0..CLEAR_PAGES {
             if untyped.space < plan.end {
                 self.held.store.clear_page(untyped.object + untyped.space, plan.kind, plan.core)?;
                 untyped.space += PAGE_SIZE;
-                // What is done stays done, even if the next page is at home on a core whose lock is missing.
-                self.save(at, untyped)?;
             }
         }
+        self.save(at, untyped)?;
         if untyped.space < plan.end || plan.count > RETYPE_FEW { Err(Error::Again.into()) } else { Ok(()) }
     }
 

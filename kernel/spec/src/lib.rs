@@ -100,6 +100,8 @@ pub struct Choices {
     /// A core that had put its thread back and then lacked a lock begins anew, and has forgotten whom it ran: if that is
     /// whom it runs next, it counts a switch all the same.
     pub forgot: bool,
+    /// By then it had put aside so many threads without time, and has all its steps before it again.
+    pub put_aside: usize,
     /// What the counters say of its effort: inter-core interrupts, shootdowns, locks taken, locks waited for.
     pub effort: [u64; 4],
     /// What Debug shows of a page or a thread that is named by its physical address, which is for people; `None` if it

@@ -131,7 +131,7 @@ impl Spec {
             self.enter_queue(thread, left != 0);
         }
         let before = self.cores[me].current.take();
-        for _ in 0..TIME_STEPS {
+        for _ in 0..TIME_STEPS + self.choices.put_aside {
             let Some(best) = self.cores[me].best() else { return };
             let thread = self.cores[me].ready[&best][0];
             if !self.has_time(thread) {

@@ -14,7 +14,7 @@ const MOST_OBJECTS: u64 = 64;
 /// Objects made by a call that also clears memory.
 const FEW_OBJECTS: u64 = 8;
 /// Objects that one call makes, of AddressSpaces.
-const MOST_SPACES: u64 = 8;
+const MOST_SPACES: u64 = 4;
 /// Pages that one call makes into objects. (An Untyped isn't touched: it may be larger.)
 const MOST_PAGES: u64 = 512;
 /// Pages that the kernel clears in one go.

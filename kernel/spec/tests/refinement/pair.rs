@@ -10,6 +10,9 @@ use anos_spec::{Choices, Spec, invariants};
 
 use crate::abstraction::{abstraction, event, registers};
 
+/// Threads that a core may have put aside before it lacked a lock: it takes one or two attempts more.
+const MOST_PUT_ASIDE: usize = 4;
+
 /// A machine with the kernel, and the specification in the same state.
 pub struct Pair {
     /// The machine.
@@ -47,7 +50,9 @@ impl Pair {
         let before = self.spec.clone();
         let mut first = None;
         let choices = self.choices(core, &found);
-        let forgot = choices.iter().map(|choices| Choices { forgot: true, ..choices.clone() });
+        let forgot = choices.iter().flat_map(|choices| {
+            (0..=MOST_PUT_ASIDE).map(|put_aside| Choices { forgot: true, put_aside, ..choices.clone() })
+        });
         for choices in choices.iter().cloned().chain(forgot) {
             self.spec.enter(core.index(), self.sim.board.clock, &choices);
             self.follow_kicks();
