@@ -66,7 +66,7 @@ impl Spec {
         Ok(Answer::OK)
     }
 
-    /// Calls off every wait to send with the badge of a capability to an Endpoint.
+    /// Calls off every wait to send with the badge of a capability to an Endpoint from which one may receive.
     pub(crate) fn table_cancel(&mut self, request: &Request) -> Outcome<Answer> {
         let place = self.slot_of(self.cap(request.target), request.words[0])?;
         let id = self.at(place).ok_or(Error::EmptySlot)?;

@@ -8,6 +8,7 @@ use anos_abi::object::Method;
 use anos_abi::{Kind, PAGE_SIZE, SystemCall};
 use anos_machine::{AddressSpace, CoreId, CoreSet, Endpoint, Event, Notification, Ref, Reply, Slot, Thread};
 use anos_sim::{Access, Message, Program, Sim};
+use anos_spec::{Spec, invariants};
 
 use crate::abstraction::{abstraction, registers};
 use crate::pair::Pair;
@@ -330,9 +331,9 @@ fn the_invariants_notice_authority_out_of_nothing() {
     let copy = spec.capabilities.values_mut().find(|capability| read_only(capability)).expect("the copy");
     copy.badge = 9;
     let parent = copy.parent.expect("it is a copy");
-    assert_eq!(anos_spec::invariants::check(&spec), Ok(()), "a badge may be added");
+    assert_eq!(invariants::check(&spec), Ok(()), "a badge may be added");
     spec.capabilities.get_mut(&parent).expect("it is there").rights = anos_abi::Rights(2);
-    let broken = anos_spec::invariants::check(&spec).expect_err("more than the parent has");
+    let broken = invariants::check(&spec).expect_err("more than the parent has");
     assert!(broken.contains("more authority"), "{broken}");
 }
 
@@ -344,6 +345,20 @@ fn the_invariants_notice_a_kernel_object_that_is_mapped() {
     let root = stage.pair.sim.look(stage.frame).root;
     let thread = stage.other.thread.address();
     spec.spaces.get_mut(&root).expect("the space").pages.get_mut(&AT).expect("the page").physical = thread;
-    let broken = anos_spec::invariants::check(&spec).expect_err("a thread is mapped");
+    let broken = invariants::check(&spec).expect_err("a thread is mapped");
     assert!(broken.contains("where there is an object"), "{broken}");
+}
+
+#[test]
+fn time_comes_back_in_order_and_what_comes_at_once_in_any() {
+    let mut spec = Stage::new().pair.spec;
+    let broken = |spec: &mut Spec, refills: [(u64, u64); 2]| {
+        let context = spec.contexts.values_mut().next().expect("the root server's");
+        let left = 100 - i64::try_from(refills[0].1 + refills[1].1).expect("small");
+        (context.budget, context.period, context.left, context.refills) = (100, 1000, left, refills.into());
+        invariants::check(spec).err()
+    };
+    assert!(broken(&mut spec, [(500, 5), (500, 3)]).is_none());
+    let out_of_order = broken(&mut spec, [(501, 3), (500, 5)]).expect("the later is first");
+    assert!(out_of_order.to_string().contains("out of order"));
 }

@@ -4,7 +4,7 @@
 
 use anos_abi::boot::slot;
 use anos_abi::object::Method;
-use anos_abi::{Error, Kind, SystemCall};
+use anos_abi::{Error, Kind, Rights, SystemCall};
 use anos_machine::CoreId;
 use anos_sim::{Config, Message, Payload, Sim};
 
@@ -101,6 +101,19 @@ fn waits_with_one_badge_are_called_off_a_few_at_a_time() {
     assert_eq!(desk.repeat(slot::CAP_TABLE, Method::CapTableCancel, &[badged[0].into()], 0, 0), 1);
     let waiting: usize = desk.0.spec.endpoints.values().map(|endpoint| endpoint.senders.len()).sum();
     assert_eq!(waiting, 0, "all were called off");
+}
+
+#[test]
+fn who_may_not_receive_calls_nothing_off() {
+    let (mut both, mut sends) = (0, 0);
+    let mut desk = Desk::new(|sim| {
+        let endpoint = sim.make(Kind::Endpoint, 0);
+        both = sim.mint(endpoint, 7);
+        sends = sim.copy(both, Rights::WRITE.0);
+    });
+    let cancel = |desk: &mut Desk, at: u32| desk.call(slot::CAP_TABLE, Method::CapTableCancel, &[at.into()], 0, 0);
+    assert_eq!(cancel(&mut desk, sends), Err(Error::MissingRights));
+    assert_eq!(cancel(&mut desk, both), Ok(()));
 }
 
 #[test]
