@@ -437,3 +437,19 @@ fn an_interrupt_goes_the_general_way_if_it_is_unusual() {
     assert_eq!((device.interrupt(), device.unmasked()), (GENERAL, false), "the timer must be set");
     assert_eq!((device.got().1, device.sim.thread(BOOT)), (BIT, Some(device.sim.root().thread)));
 }
+
+#[test]
+fn a_more_urgent_thread_that_became_ready_meanwhile_is_not_kept_waiting() {
+    let mut device = Device::new(2, true, 0, false);
+    let other = device.sim.spawn(1, LOW);
+    let urgent = device.sim.new_thread(0, 150);
+    // The boot core waits for its lock when core 1 starts that thread, which so needs no kick.
+    device.sim.raise(LINE);
+    device.sim.trap(BOOT, Event::Interrupt(LINE));
+    let words = [START[0], START[1]];
+    device.sim.call(other.core, urgent.slot, Method::ThreadStart, &words, 0, 0).result().expect("it is started");
+    let before = device.sim.compared;
+    device.sim.go_on(BOOT);
+    assert_eq!((device.sim.compared - before, device.unmasked()), (GENERAL, false));
+    assert_eq!((device.got(), device.sim.thread(BOOT)), ((ThreadState::Ready, BIT), Some(urgent.thread)));
+}

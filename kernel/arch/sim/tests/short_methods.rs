@@ -402,11 +402,47 @@ fn a_send_goes_the_general_way_if_it_is_unusual() {
     assert_eq!((pair.send(pair.endpoint, plain), got(&pair)), (GENERAL, 1), "the sender's is");
 
     // It brings no time, and whoever has none can't take it.
-    let mut pair = Pair::new(MIDDLE + 1);
-    pair.sim.ok(pair.receiver.slot, Method::ThreadSetContext, &[], 0);
-    assert_eq!(pair.send(pair.endpoint, plain), GENERAL);
-    assert_eq!(pair.sim.answer_of(pair.sender).result(), Err(Error::NotRunnable));
-    assert_eq!(pair.sim.state(pair.receiver), ThreadState::Receiving);
+    for priority in [MIDDLE - 1, MIDDLE + 1] {
+        let mut pair = Pair::new(priority);
+        pair.sim.ok(pair.receiver.slot, Method::ThreadSetContext, &[], 0);
+        assert_eq!(pair.send(pair.endpoint, plain), GENERAL);
+        assert_eq!(pair.sim.answer_of(pair.sender).result(), Err(Error::NotRunnable));
+        assert_eq!(pair.sim.state(pair.receiver), ThreadState::Receiving);
+    }
+}
+
+/// A system call of core 1 waits for the kernel's lock while the root server starts a more urgent thread there, which so
+/// needs no kick: which way the call goes, and who runs then.
+fn overtaken(mut pair: Pair, call: SystemCall, to: u32, message: Message) -> (u64, bool) {
+    let urgent = pair.sim.new_thread(1, MIDDLE + 5);
+    pair.send(EMPTY, Message::new(0));
+    let sender = pair.sim.trap_system_call(core_id(1), call, to, &message);
+    pair.sim
+        .call(BOOT, urgent.slot, Method::ThreadStart, &[0x40_0000, 0x3f_0000_0000], 0, 0)
+        .result()
+        .expect("started");
+    let went = short(&mut pair.sim, |sim| sim.go_on(core_id(1)));
+    assert_eq!(sender, pair.sender.thread);
+    assert_eq!(pair.sim.state(pair.sender), ThreadState::Ready);
+    (went, pair.runs() == Some(urgent.thread))
+}
+
+#[test]
+fn a_more_urgent_thread_that_became_ready_meanwhile_is_not_kept_waiting() {
+    let info = Message::new(Method::CapTableInfo.label());
+    assert_eq!(overtaken(Pair::new(MIDDLE - 1), SystemCall::Call, slot::CAP_TABLE, info), (GENERAL, true));
+    assert_eq!(overtaken(Pair::new(MIDDLE - 1), SystemCall::Call, EMPTY, info), (GENERAL, true));
+    assert_eq!(overtaken(Pair::new(MIDDLE - 1), SystemCall::Yield, 0, info), (GENERAL, true));
+    for receiver in [MIDDLE - 1, MIDDLE + 1] {
+        let pair = Pair::new(receiver);
+        let endpoint = pair.endpoint;
+        assert_eq!(overtaken(pair, SystemCall::Send, endpoint, info), (GENERAL, true), "sent to {receiver}");
+    }
+    let mut pair = Pair::new(MIDDLE);
+    let notification = pair.sim.make(Kind::Notification, 0);
+    let bit = pair.sim.mint(notification, 1);
+    pair.sim.run(pair.sender, SystemCall::Send, bit, &Message::new(0));
+    assert_eq!(overtaken(pair, SystemCall::Send, bit, info), (GENERAL, true));
 }
 
 #[test]
