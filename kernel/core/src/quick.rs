@@ -207,6 +207,7 @@ impl<'id> Message<'id, '_> {
     }
 
     /// A thread calls, or tells how it faulted.
+    #[inline(always)]
     fn call(&mut self, sender: Known<'id, Thread>, object: u64, badge: u64, fault: Option<&Words>) -> Option<u64> {
         let (endpoint, receiver, receiver_at) = self.receiver(object)?;
         let record = self.memory.see(receiver);

@@ -177,9 +177,7 @@ pub fn run(mut command: Command, voice: Voice) -> Result<()> {
 
 /// What the code generator is to do otherwise than it would for size, so that the kernel is smaller still (and needs fewer
 /// instructions). It is about which instructions there are, and in which order; what they do stays the same.
-const CODE_GENERATION: [&str; 6] = [
-    // What is worth inlining for size is a guess, of 5. With this one the kernel is smallest.
-    "-inline-threshold=25",
+const CODE_GENERATION: [&str; 5] = [
     // Blocks are put in an order that needs few jumps, which size alone doesn't ask for.
     "-apply-ext-tsp-for-size",
     // A jump around a few instructions is no longer than doing them in vain and choosing between the results.
@@ -192,7 +190,9 @@ const CODE_GENERATION: [&str; 6] = [
 ];
 
 /// The same for x86-64 alone, which has fewer registers to keep values in.
-const CODE_GENERATION_X86: [&str; 5] = [
+const CODE_GENERATION_X86: [&str; 6] = [
+    // What is worth inlining for size is a guess, of 5. With this one the kernel is smallest.
+    "-inline-threshold=45",
     "-disable-machine-cse",
     // A function need not save what no caller keeps there, and a caller can keep what the callee doesn't touch: both are
     // known, for the kernel is one program without pointers to functions.
@@ -203,6 +203,12 @@ const CODE_GENERATION_X86: [&str; 5] = [
     "-split-spill-mode=size",
     // Nothing is worked out on one way ahead of where two meet, because the other has it already.
     "-enable-pre=false",
+];
+
+/// The same for RISC-V.
+const CODE_GENERATION_RISCV: [&str; 1] = [
+    // As above; but this one is for few instructions, since there is room.
+    "-inline-threshold=120",
 ];
 
 /// Compiler flags of the kernel. Its linker script is its own business (kernel/image/build.rs).
@@ -217,17 +223,12 @@ pub fn kernel_flags(workspace: &Workspace, architecture: Architecture) -> Vec<St
     if architecture == Architecture::X86_64 {
         // The target would make a position-independent kernel with lazy-binding protection; ours is fixed.
         flags.push("-Crelro-level=off".into());
-        flags.extend(CODE_GENERATION_X86.map(|option| format!("-Cllvm-args={option}")));
     }
-    flags.extend(CODE_GENERATION.map(|option| format!("-Cllvm-args={option}")));
-    if let Ok(x) = std::env::var("RVX") {
-        for o in x.split(' ') {
-            if o.starts_with("-inline") {
-                flags.retain(|f| !f.contains("inline-threshold"));
-            }
-            flags.push(format!("-Cllvm-args={o}"));
-        }
-    }
+    let options: &[&str] = match architecture {
+        Architecture::X86_64 => &CODE_GENERATION_X86,
+        Architecture::Riscv64 => &CODE_GENERATION_RISCV,
+    };
+    flags.extend(CODE_GENERATION.iter().chain(options).map(|option| format!("-Cllvm-args={option}")));
     flags
 }
 
