@@ -10,7 +10,7 @@ use crate::state::{Address, Core, Part, Place, State};
 /// A thread's turn among others of its priority, ns.
 const TURN_NS: u64 = 10_000_000;
 /// Ready threads without time that a core puts aside in one visit.
-const TIME_STEPS: usize = 2;
+pub const TIME_STEPS: usize = 2;
 
 impl Core {
     /// The highest priority at which a thread is ready.
@@ -131,7 +131,7 @@ impl Spec {
             self.enter_queue(thread, left != 0);
         }
         let before = self.cores[me].current.take();
-        for _ in 0..TIME_STEPS {
+        for _ in 0..TIME_STEPS + self.choices.put_aside {
             let Some(best) = self.cores[me].best() else { return };
             let thread = self.cores[me].ready[&best][0];
             if !self.has_time(thread) {
