@@ -73,13 +73,7 @@ impl<M: Machine> Visit<'_, M> {
         if untyped.device == 0 && plan.kind != Kind::Untyped {
             self.prepare(request.at, &mut untyped, &plan)?;
         }
-        untyped.badge = plan.end;
-        self.save(request.at, &untyped)?;
         let first = untyped.object + plan.start;
-        // bound: RETYPE_COUNT
-        for n in 0..plan.count {
-            self.make(&plan, first + n * plan.bytes)?;
-        }
         let slot = Slot {
             kind: plan.kind as u8,
             rights: Rights::ALL.0,
@@ -88,7 +82,14 @@ impl<M: Machine> Visit<'_, M> {
             extent: plan.extent,
             ..Slot::default()
         };
+        // The last that may lack a lock: that of the first slot.
         self.derive_row(request.at, to, &slot, plan.count, plan.bytes)?;
+        untyped.badge = plan.end;
+        self.save(request.at, &untyped)?;
+        // bound: RETYPE_COUNT
+        for n in 0..plan.count {
+            self.make(&plan, first + n * plan.bytes)?;
+        }
         self.tell_capability()
     }
 

@@ -54,6 +54,7 @@ mod untyped;
 use anos_abi::Error;
 use anos_abi::fault::FaultKind;
 
+pub use schedule::TIME_STEPS;
 pub use state::{
     Address, CapId, Capability, Context, Core, Endpoint, Line, Machine, Mapped, Notification, Page, Part, Place,
     Registers, Sending, Space, Spec, State, Table, Thread,
@@ -100,7 +101,8 @@ pub struct Choices {
     /// A core that had put its thread back and then lacked a lock begins anew, and has forgotten whom it ran: if that is
     /// whom it runs next, it counts a switch all the same.
     pub forgot: bool,
-    /// By then it had put aside so many threads without time, and has all its steps before it again.
+    /// How many threads without time it had put aside by then: those stay so, and beginning anew it puts aside as many as
+    /// in any visit.
     pub put_aside: usize,
     /// What the counters say of its effort: inter-core interrupts, shootdowns, locks taken, locks waited for.
     pub effort: [u64; 4],

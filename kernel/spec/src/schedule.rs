@@ -10,7 +10,7 @@ use crate::state::{Address, Core, Part, Place, State};
 /// A thread's turn among others of its priority, ns.
 const TURN_NS: u64 = 10_000_000;
 /// Ready threads without time that a core puts aside in one visit.
-const TIME_STEPS: usize = 2;
+pub const TIME_STEPS: usize = 2;
 
 impl Core {
     /// The highest priority at which a thread is ready.

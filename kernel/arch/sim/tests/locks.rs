@@ -1,5 +1,6 @@
 //! How many locks a visit takes: one, while all that it needs is at home on its core.
 
+use anos_abi::boot::slot;
 use anos_abi::object::Method;
 use anos_abi::{Kind, SystemCall};
 use anos_sim::{Message, Program, Sim, core_id};
@@ -108,4 +109,20 @@ fn local_signals_mappings_and_copies_take_one_lock() {
     // The Frame stems from an Untyped in the root server's table, which a copy and its deletion don't touch: only the
     // Frame's own slot, and the copy's, change.
     assert_eq!((after.0 - before.0, after.1 - before.1), (60, 60));
+}
+
+#[test]
+fn a_retype_into_two_pages_of_a_table_happens_once() {
+    let mut sim = Sim::boot(2);
+    let memory = sim.make(Kind::Untyped, 8);
+    sim.make_from(memory, Kind::Frame, 1, 1);
+    let program = sim.spawn(1, 5);
+    // Slots 1086 and 1087 lie in one page, which the other core changes and both use; the next slots in another page.
+    let copy = Message::new(Method::CapTableCopy.label()).words(&[1086, 15]).pass(slot::CAP_TABLE);
+    sim.run(program, SystemCall::Call, slot::CAP_TABLE, &copy);
+    sim.answer_of(program).result().expect("room");
+    sim.ok(1086, Method::CapTableInfo, &[], 0);
+    sim.next_slot = 1087;
+    sim.make_from(memory, Kind::Frame, 1, 2);
+    assert_eq!(sim.ok(memory, Method::UntypedInfo, &[], 0)[2], 3, "pages of the Untyped that are used");
 }

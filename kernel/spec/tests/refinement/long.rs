@@ -15,7 +15,11 @@ struct Desk(Pair);
 
 impl Desk {
     fn new(prepare: impl FnOnce(&mut Sim)) -> Desk {
-        let mut sim = Sim::boot_with(Config::cores(1), &Payload::default().bytes(), 0).expect("boots");
+        Desk::of(1, prepare)
+    }
+
+    fn of(cores: u64, prepare: impl FnOnce(&mut Sim)) -> Desk {
+        let mut sim = Sim::boot_with(Config::cores(cores), &Payload::default().bytes(), 0).expect("boots");
         sim.next_slot = 1000;
         prepare(&mut sim);
         Desk(Pair::new(sim))
@@ -222,4 +226,26 @@ fn memory_is_cleared_a_few_pages_at_a_time() {
     // Something else goes in front: what is clear stays clear.
     desk.call(memory, Method::UntypedRetype, &words(1), 0, at + 1).expect("cleared already");
     assert!(desk.repeat(memory, Method::UntypedRetype, &words(20), 0, at) >= 3);
+}
+
+#[test]
+fn who_lacks_a_lock_puts_aside_more_threads_without_time_than_one_visit_does() {
+    let (mut endpoint, mut empty) = (0, 0);
+    let mut desk = Desk::of(2, |sim| {
+        (endpoint, empty) = (sim.make(Kind::Endpoint, 0), sim.make(Kind::Notification, 0));
+        let handler = sim.spawn(1, 5);
+        sim.run(handler, SystemCall::Recv, endpoint, &Message::new(0));
+        let fault_endpoint = sim.mint(endpoint, 7);
+        for told in [false, true, false] {
+            let program = sim.new_thread(0, 5);
+            if told {
+                sim.ok(program.slot, Method::ThreadSetFaultEndpoint, &[], fault_endpoint);
+            }
+            sim.ok(program.slot, Method::ThreadStart, &[0x40_0000, 0x3f_0000_0000], 0);
+            sim.ok(program.slot, Method::ThreadSetContext, &[], 0);
+        }
+    });
+    // The first is put aside; for the second, its handler's core is needed; from there on it is a new visit.
+    desk.0.call(CoreId::BOOT, SystemCall::Recv, empty, &Message::new(0)).expect("they agree");
+    assert!(desk.0.spec.cores[0].ready.is_empty(), "all three are put aside");
 }

@@ -6,12 +6,9 @@ use anos_machine::{CoreId, Event};
 use anos_sim::memory::index;
 use anos_sim::{Access, Message, Sim, core_id};
 use anos_spec::difference::difference;
-use anos_spec::{Choices, Spec, invariants};
+use anos_spec::{Choices, Spec, TIME_STEPS, invariants};
 
 use crate::abstraction::{abstraction, event, registers};
-
-/// Threads that a core may have put aside before it lacked a lock: it takes one or two attempts more.
-const MOST_PUT_ASIDE: usize = 4;
 
 /// A machine with the kernel, and the specification in the same state.
 pub struct Pair {
@@ -50,9 +47,10 @@ impl Pair {
         let before = self.spec.clone();
         let mut first = None;
         let choices = self.choices(core, &found);
-        let forgot = choices.iter().flat_map(|choices| {
-            (0..=MOST_PUT_ASIDE).map(|put_aside| Choices { forgot: true, put_aside, ..choices.clone() })
-        });
+        // Each time it begins anew it has one lock more.
+        let put_aside = 0..=TIME_STEPS * (self.spec.cores.len() - 1);
+        let anew = |choices: &Choices, put_aside| Choices { forgot: true, put_aside, ..choices.clone() };
+        let forgot = put_aside.flat_map(|put_aside| choices.iter().map(move |choices| anew(choices, put_aside)));
         for choices in choices.iter().cloned().chain(forgot) {
             self.spec.enter(core.index(), self.sim.board.clock, &choices);
             self.follow_kicks();
