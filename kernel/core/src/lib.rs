@@ -15,7 +15,7 @@
 //! | `untyped` | memory into objects |
 //! | `memory` | page tables and mappings |
 //! | `ipc`, `notification` | who gets a message or a signal, who waits |
-//! | `quick` | the short way of most messages, signals and yields |
+//! | `quick` | the short way of what is most usual: messages, signals, yields, methods, faults, interrupts |
 //! | `thread`, `fault` | threads' methods; what happens when one faults |
 //! | `schedule`, `deadline` | who runs; until when a wait lasts |
 //! | `context` | CPU time: budgets, and what callers lend |

@@ -94,6 +94,7 @@ const fn is_still(kind: u8) -> bool {
     ];
     let mut kinds = 0_u32;
     let mut place = 0;
+    // bound: ARRAY
     while place < STILL.len() {
         kinds |= 1 << STILL[place] as u32;
         place += 1;

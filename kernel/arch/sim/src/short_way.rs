@@ -5,15 +5,15 @@ use std::fmt::Write;
 use anos_core::{Counters, Kernel};
 use anos_machine::{CoreId, CoreSet, Event, Place, Ref, Thread};
 
-use crate::board::View;
+use crate::board::{Board, View};
 use crate::sim::{Sim, core_id};
 
-/// All that the kernel and the processors know.
+/// All that the kernel, the processors and the devices know.
 #[derive(PartialEq, Eq)]
 struct State {
     memory: Vec<u64>,
     kernel: String,
-    processors: String,
+    board: String,
 }
 
 /// A kernel without what is counted differently: a message that goes the short way counts as what it stands for.
@@ -27,6 +27,7 @@ fn kernel_without_counters(kernel: &Kernel, cores: u64) -> String {
         write!(text, "{state:?} at {:?}", kernel.presence.get(core)).expect("a string grows");
         state.counters = before;
     }
+    write!(text, "{:?}", held.global().expect("all locks are held")).expect("a string grows");
     text
 }
 
@@ -62,10 +63,11 @@ impl Sim {
     }
 
     fn everything(&self) -> State {
+        let Board { processors, lines, device, ports, console, reset, .. } = &self.board;
         State {
             memory: self.board.ram.image(),
             kernel: kernel_without_counters(&self.kernel, self.board.config.cores) + &self.page_records(),
-            processors: format!("{:?}", self.board.processors),
+            board: format!("{processors:?} {lines:?} {device:?} {ports:?} {console:?} {reset:?}"),
         }
     }
 
@@ -91,6 +93,6 @@ impl State {
             assert_eq!(short, general, "the short way (left) and the general way (right) leave another {at:#x}");
         }
         assert_eq!(self.kernel, general.kernel, "the short way (left) and the general way (right) differ");
-        assert_eq!(self.processors, general.processors, "the short way (left) and the general way (right) differ");
+        assert_eq!(self.board, general.board, "the short way (left) and the general way (right) differ");
     }
 }
