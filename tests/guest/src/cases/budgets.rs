@@ -11,7 +11,7 @@ use anos::{Error, Message, Rights, env};
 use super::cases;
 use super::contexts::{LONGEST, MS, SMALLEST, count_until_told, limited, state};
 use super::ipc::{at, number};
-use crate::case::{Case, PATIENCE_MS, ROUNDS, TABLE, core, count, in_ms, now, shared, shared_value, spin_until};
+use crate::case::{Case, PATIENCE_MS, ROUNDS, TABLE, core, count, in_ms, now, shared, shared_value, spin, spin_until};
 use crate::check::{Failure, Outcome, check, equal};
 use crate::helper::{HIGH, Helper, LOW};
 use crate::supervisor::{DEBUG, WORKER_CONTEXT};
@@ -223,10 +223,17 @@ fn a_deadline_passes_without_time_to_see_it(case: &mut Case) -> Outcome {
     }
     let never: Notification = case.make()?;
     let helper = case.prepare(0, HIGH, wait_a_little, number(never))?;
-    core(0).limit(helper.context, 2 * MS, LONGEST, false)?;
+    let limit = || core(0).limit(helper.context, 2 * MS, LONGEST, false);
+    let used_up = || helper.context.info().is_ok_and(|info| info.left_ns == 0);
+    limit()?;
     case.start(helper)?;
-    // Its deadline passes while it has time left, and then it has none.
-    case.eventually(|| helper.context.info().is_ok_and(|info| info.left_ns == 0))?;
+    // Its deadline passes while it has time left, and then it has none. (The machine under this one may stand still while
+    // it runs, and so take its time before it waits at all: then it gets it again.)
+    case.eventually(|| {
+        let waits_for_time = shared_value(0) == 0 && used_up();
+        !(waits_for_time && limit().is_err()) && shared_value(0) == 1
+    })?;
+    case.eventually(used_up)?;
     equal!(shared_value(0), 1);
     shared(1).store(1, Ordering::SeqCst);
     let seen = shared_value(2);
@@ -371,13 +378,29 @@ fn count_interrupts(on: u64) {
     }
 }
 
+/// Computes until this core has taken more than ten interrupts.
+fn see_interrupts(on: u64) {
+    let interrupts = || DEBUG.counters(on).map_or(0, |counters| counters.interrupts);
+    let before = interrupts();
+    spin(|| interrupts() > before + 10);
+    shared(0).store(interrupts() - before + 1, Ordering::SeqCst);
+}
+
 fn an_unlimited_thread_alone_sees_no_tick(case: &mut Case) -> Outcome {
-    let helper = case.helper(0, HIGH, count_interrupts, 0)?;
-    case.join(helper)?;
-    // A turn is 10 ms. What comes is the supervisor's deadline, a minute away, that moves from bucket to bucket.
-    check!((1..8).contains(&shared_value(0)), "{} interrupts in 200 ms", shared_value(0) - 1);
+    // A turn is 10 ms. What comes is the supervisor's deadline, a minute away, that moves from bucket to bucket. (When the
+    // machine under this one stands still, 200 ms may be longer, or other deadlines come due; ticks would come each time.)
+    let mut undisturbed = false;
+    for _ in 0..ROUNDS {
+        let helper = case.helper(0, HIGH, count_interrupts, 0)?;
+        case.join(helper)?;
+        undisturbed = (1..8).contains(&shared_value(0));
+        if undisturbed {
+            break;
+        }
+    }
+    check!(undisturbed, "{} interrupts in 200 ms", shared_value(0) - 1);
     // With a limit there are.
-    let helper = case.prepare(0, HIGH, count_interrupts, 0)?;
+    let helper = case.prepare(0, HIGH, see_interrupts, 0)?;
     core(0).limit(helper.context, MS, 10 * MS, false)?;
     case.start(helper)?;
     case.join(helper)?;
