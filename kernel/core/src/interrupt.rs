@@ -60,7 +60,11 @@ impl<M: Machine> Visit<'_, M> {
     /// An interrupt has come.
     pub(crate) fn interrupt(&mut self, line: u32) -> Outcome {
         let (target, level) = match self.held.global()?.line(line) {
-            Some((at, level)) => (self.slot(at)?.copy(), level),
+            Some((at, level)) => {
+                // Whoever bound a line last made its page at home there: only looking needs no other lock from now on.
+                self.held.store.join(at.address())?;
+                (self.slot(at)?.copy(), level)
+            }
             None => (Slot::default(), false),
         };
         if level || target.is_empty() {
