@@ -177,7 +177,7 @@ pub fn run(mut command: Command, voice: Voice) -> Result<()> {
 
 /// What the code generator is to do otherwise than it would for size, so that the kernel is smaller still (and needs fewer
 /// instructions). It is about which instructions there are, and in which order; what they do stays the same.
-const CODE_GENERATION: [&str; 5] = [
+const CODE_GENERATION: [&str; 7] = [
     // Blocks are put in an order that needs few jumps, which size alone doesn't ask for.
     "-apply-ext-tsp-for-size",
     // A jump around a few instructions is no longer than doing them in vain and choosing between the results.
@@ -187,22 +187,23 @@ const CODE_GENERATION: [&str; 5] = [
     "-disable-machine-licm",
     "-disable-constant-hoisting",
     "-instcombine-code-sinking=false",
-];
-
-/// The same for x86-64 alone, which has fewer registers to keep values in.
-const CODE_GENERATION_X86: [&str; 7] = [
-    // What is worth inlining for size is a guess, of 5. With this one the kernel is smallest.
-    "-inline-threshold=45",
-    "-disable-machine-cse",
     // A function need not save what no caller keeps there, and a caller can keep what the callee doesn't touch: both are
     // known, for the kernel is one program without pointers to functions. What assembly calls keeps what the ABI says
     // all the same, because a function that assembly names counts as one that anybody may call; and the assembly relies
-    // on the stack pointer alone, or (around `kernel_trap`) has saved all there is.
+    // on the stack pointer (on RISC-V, also on `tp`, which no function touches) alone, or (around `kernel_trap` of x86-64)
+    // has saved all there is.
     "-enable-ipra",
-    // Sharing pieces of functions comes after the registers of each have been counted, and the count stays as it was. On
-    // RISC-V, where that is on when code is to be small, a call of such a piece changes one more (`t0`), which a caller
-    // may have kept something in: so with the option above a kernel for RISC-V doesn't boot, unless this is off as well.
+    // Sharing pieces of functions comes after the registers of each have been counted, and the count stays as it was. A
+    // call of such a piece changes one more (on RISC-V, `t0`), which a caller may have kept something in: so with the option
+    // above this must be off.
     "-enable-machine-outliner=never",
+];
+
+/// The same for x86-64 alone, which has fewer registers to keep values in.
+const CODE_GENERATION_X86: [&str; 5] = [
+    // What is worth inlining for size is a guess, of 5. With this one the kernel is smallest.
+    "-inline-threshold=45",
+    "-disable-machine-cse",
     // No instruction is done on two ways to spare one of them a branch.
     "-bonus-inst-threshold=0",
     // Where a value is put away is chosen for few instructions, not for their number on the way most taken.
