@@ -49,8 +49,9 @@ impl Ticket {
     /// Takes it if nobody has it or waits for it.
     #[inline(always)]
     fn try_take(&self) -> Option<()> {
-        let ticket = self.serving.load(Ordering::Relaxed);
-        self.next.compare_exchange(ticket, ticket.wrapping_add(1), Ordering::Acquire, Ordering::Relaxed).ok()?;
+        // It is this load that sees what whoever had the lock last has done: `give` stores nothing in `next`.
+        let ticket = self.serving.load(Ordering::Acquire);
+        self.next.compare_exchange(ticket, ticket.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed).ok()?;
         Some(())
     }
 

@@ -39,6 +39,14 @@ impl Stage {
         Rc::new(stage)
     }
 
+    /// Takes its own lock, if that is free, and changes what it guards; else it waits for it.
+    fn visit_at_once(&self, me: u64) {
+        let Some(own) = self.shared.try_own(core(me)) else { return self.visit(me, CoreSet::NONE) };
+        // SAFETY: loom sees to it that nobody else is there, or fails.
+        self.cores[core(me).index()].with_mut(|count| unsafe { *count += 1 });
+        drop(own);
+    }
+
     /// Takes locks, and changes what they guard.
     fn visit(&self, me: u64, cores: CoreSet) {
         let mut held = self.shared.hold(core(me), cores, thread::yield_now);
@@ -81,6 +89,21 @@ fn who_holds_a_lock_is_alone_with_what_it_guards() {
         for second in [&[2][..], &[3], &[6], &[7], &[2, 3], &[3, 2]] {
             explore_all("locks", move || both(first, second));
         }
+    }
+}
+
+#[test]
+fn a_lock_that_is_taken_at_once_is_as_good() {
+    for set in [1, 3, 7] {
+        explore_all("a lock taken at once", move || {
+            let stage = Stage::new();
+            let other = stage.clone();
+            let thread = thread::spawn(move || (0..2).for_each(|_| other.visit_at_once(1)));
+            stage.visit(0, CoreSet(set | 2));
+            thread.join().expect("the other core ends");
+            // SAFETY: as above.
+            assert_eq!(stage.cores[1].with(|count| unsafe { *count }), 3);
+        });
     }
 }
 
