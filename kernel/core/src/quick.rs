@@ -1,8 +1,8 @@
 //! The short way of what programs do most: `send` and `call` to a server that waits, `reply_recv` to a caller that waits,
-//! signals and waiting for them (`signal`), `yield` (`turns`), methods that don't touch who runs; and of faults and
-//! interrupts (`event`).
+//! signals and waiting for them (`signal`), `yield` (`turns`), methods that have nothing to do with who runs; and of faults
+//! and interrupts (`event`).
 //!
-//! It does all of the call, exactly as the general way would, or nothing: then the call goes the general way. What it asks
+//! It does all of it, exactly as the general way would, or nothing: then it goes the general way. What it asks
 //! for is the usual case: everybody is at home on this core, whose lock is free; the message passes no capability and waits
 //! without a deadline; nobody else waits at the endpoint or notification; nobody's CPU time is limited; and who gets a
 //! message runs next, whoever else is ready.
@@ -35,8 +35,8 @@ mod turns;
 
 pub use event::quick_event;
 
-/// The running thread has made a system call: if it is a message that can go the short way, it goes, and the thread that
-/// got it is to run. `None`: nothing has happened, and the call is for [`enter`](crate::enter).
+/// The running thread has made a system call: if that can go the short way, it has gone it, and this thread is to run.
+/// `None`: nothing has happened, and the call is for [`enter`](crate::enter).
 #[inline(always)]
 pub fn quick<M: Machine>(kernel: &Kernel, machine: &mut M) -> Option<Ref<Thread>> {
     let me = machine.core();
@@ -126,7 +126,7 @@ struct Hop<'id> {
     priority: u8,
 }
 
-/// A message on its short way.
+/// What goes the short way, and what it has to do with.
 struct Message<'id, 's> {
     core: &'s mut CoreState,
     memory: Fixed<'id, 's>,
@@ -136,6 +136,7 @@ struct Message<'id, 's> {
 }
 
 impl<'id> Message<'id, '_> {
+    /// The running thread's system call.
     #[inline(always)]
     fn send(&mut self) -> Option<Way> {
         let sender = self.memory.know(self.core.current)?;
@@ -259,6 +260,7 @@ impl<'id> Message<'id, '_> {
         Some(next)
     }
 
+    /// A thread answers, and waits for the next message.
     #[inline(always)]
     fn reply_recv(&mut self, sender: Known<'id, Thread>, object: u64, index: u64) -> Option<u64> {
         let endpoint = self.memory.know(Ref::<Endpoint>::at(object))?;
