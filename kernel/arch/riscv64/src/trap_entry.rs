@@ -87,11 +87,11 @@ global_asm!(
     "csrr t2, sepc",
     "csrr a1, scause",
     "li t3, {system_call_cause}",
-    "bne a1, t3, 1f",
+    "bne a1, t3, other_trap",
     // A system call: go on behind `ecall` (4 bytes, never compressed).
     "addi t2, t2, 4",
     "lbu t1, {foreign} - {middle}(t0)",
-    "bnez t1, 1f",
+    "bnez t1, other_trap",
     "sd t2, {pc} - {middle}(t0)",
     "sd t3, {left} - {middle}(t0)",
     "call {system_call}",
@@ -127,7 +127,7 @@ global_asm!(
     "j 3b",
 
     // Any other trap, or a foreign thread's call: all registers count.
-    "1:",
+    "other_trap:",
     "sd t2, {pc} - {middle}(t0)",
     "csrr a2, stval",
     "__others sd",

@@ -126,7 +126,7 @@ static RISCV64: Known = Known {
         root("boot", "anos_riscv64::boot::boot_late", &RISCV_KERNEL),
         root("another hart starts", "anos_riscv64::harts::started", &RISCV_KERNEL),
         root("system call", "anos_riscv64::traps::system_call", &RISCV_KERNEL),
-        root("trap from user mode", "anos_riscv64::traps::user_trap", &RISCV_KERNEL),
+        root("trap from user mode", "other_trap", &RISCV_KERNEL),
         root("fault in the kernel", "anos_riscv64::report::kernel_fault", &RISCV_CRASH),
         root("fault in the report of one", "anos_riscv64::report::fault_in_report", &RISCV_CRASH),
     ],

@@ -9,7 +9,7 @@ const STEPS: &[(&str, &[&str])] = &[
     ("below the kernel: firmware", &[FIRMWARE]),
     (
         "entry and exit: registers",
-        &["system_call_entry", "leave_kernel", "trap_entry", "run_thread", "*::traps::*", "*::entry::*"],
+        &["system_call_entry", "leave_kernel", "trap_entry", "other_trap", "run_thread", "*::traps::*", "*::entry::*"],
     ),
     ("floating point", &["*::fpu::*"]),
     ("time", &["*::time::*", "*::machine::now"]),
