@@ -32,15 +32,12 @@ impl Difference {
 /// The percents of the boot: on x86-64 a small change may have the kernel know its clock sooner or later.
 const BOOT_SLACK: u64 = 20;
 
-/// The percents of counts on several cores: which of them the timer interrupts, and when, is not the same each time.
-const SCALING_SLACK: u64 = 5;
-
 /// The percents of the longest visit: the search is the same each time, but a change of the kernel leads it elsewhere.
 const PATH_SLACK: u64 = 10;
 /// The most instructions that the longest visit may take, whatever it took before.
 const PATH_MOST: u64 = 20_000;
 
-/// More than 2 % (of the boot: 20 %, of counts on several cores: 5 %, of the longest visit: 10 %) and more than 2
+/// More than 2 % (of the boot: 20 %, of the longest visit: 10 %) and more than 2
 /// instructions; and a longest visit that is too long.
 fn is_worse(name: &str, before: u64, now: u64) -> bool {
     if name.starts_with("path/") && now > PATH_MOST {
@@ -48,7 +45,6 @@ fn is_worse(name: &str, before: u64, now: u64) -> bool {
     }
     let percents = match name.split('/').next() {
         Some("boot") => BOOT_SLACK,
-        Some("scaling") => SCALING_SLACK,
         Some("path") => PATH_SLACK,
         _ => SLACK,
     };
